@@ -1,0 +1,830 @@
+//! What is known now, folded from looks at bots and providers; lost on restart on purpose, but for
+//! the first sights that the journal gives back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::model::{
+    ApprovedPull, BotName, BotSnapshot, BuildId, BuildKey, BuildKind, BuilderName, CiSystem,
+    GithubState, MergeSha, Moment, PendingBuild, ProbeError, ProviderName, ProviderSnapshot,
+    PullOnGithub, Question, RepoName, Run, RunEnd, RunId, RunState, Sha, Sighting, SightingCause,
+    SourceName, Told, Witnesses,
+};
+
+/// How many commits are remembered for each bot once nothing is pending on them; each could still
+/// hold a start slot.
+const REMEMBERED_MAX: usize = 64;
+/// How many places in bots are remembered after their build left pending, for their generations.
+const PAST_MAX: usize = 4096;
+
+/// Which providers can serve what a bot waits for: every provider of a system's kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Routes(pub BTreeMap<CiSystem, Vec<ProviderName>>);
+
+impl Routes {
+    /// The providers of a system; none where none is configured.
+    pub fn providers(&self, system: CiSystem) -> &[ProviderName] {
+        self.0.get(&system).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// How a source has answered.
+#[derive(Clone, Debug, Default)]
+pub struct SourceHealth {
+    /// The last good look.
+    pub last_good: Option<Moment>,
+    /// The last bad look.
+    pub last_bad: Option<Moment>,
+    /// The first bad look since the last good one.
+    pub failing_since: Option<Moment>,
+    /// What the last look failed with, where it was bad.
+    pub error: Option<ProbeError>,
+}
+
+impl SourceHealth {
+    /// For how long it has been good; `None`: it is bad now, or was not looked at.
+    ///
+    /// A source that was never seen bad is good without limit: the time since start is the
+    /// business of the settle gate.
+    pub fn good_for(&self, now: Moment) -> Option<Duration> {
+        if self.error.is_some() || self.last_good.is_none() {
+            return None;
+        }
+        Some(self.last_bad.map_or(Duration::MAX, |bad| now.since(bad)))
+    }
+
+    fn good(&mut self, now: Moment) {
+        self.last_good = Some(now);
+        self.failing_since = None;
+        self.error = None;
+    }
+
+    fn bad(&mut self, now: Moment, error: ProbeError) {
+        self.last_bad = Some(now);
+        self.failing_since.get_or_insert(now);
+        self.error = Some(error);
+    }
+}
+
+/// A source's health and its last complete answer.
+#[derive(Clone, Debug)]
+pub struct Source<T> {
+    /// How it has answered.
+    pub health: SourceHealth,
+    /// Its last complete answer, with the moment of the look.
+    pub snapshot: Option<(Moment, T)>,
+}
+
+impl<T> Default for Source<T> {
+    fn default() -> Self {
+        Self {
+            health: SourceHealth::default(),
+            snapshot: None,
+        }
+    }
+}
+
+impl<T> Source<T> {
+    /// The last answer, where it is not older than `life`.
+    pub fn fresh(&self, now: Moment, life: Duration) -> Option<&T> {
+        let (at, snapshot) = self.snapshot.as_ref()?;
+        (now.since(*at) <= life).then_some(snapshot)
+    }
+
+    /// The moment of the last good look.
+    pub fn seen_at(&self) -> Option<Moment> {
+        self.snapshot.as_ref().map(|(at, _)| *at)
+    }
+}
+
+/// What is known of one pending build.
+#[derive(Clone, Debug)]
+pub struct Tracked {
+    /// Its place and generation.
+    pub id: BuildId,
+    /// The commit under test, as last known.
+    pub merge_sha: Option<Sha>,
+    /// The head that it was made from, as last known.
+    pub head_sha: Option<Sha>,
+    /// When this generation was first seen.
+    pub first_seen: Moment,
+    /// From when its start deadline counts: its first sight, moved by the time in which nobody looked.
+    pub start_from: Moment,
+    /// Runs of the same commit that do not count in this generation.
+    pub before: BTreeSet<RunId>,
+    /// The bot's latest word on it.
+    pub pending: PendingBuild,
+    /// What is known of its runs.
+    pub runs: BTreeMap<RunId, RunWatch>,
+    /// Since when GitHub and the bot differ about the pull request.
+    pub outdated_since: Option<Moment>,
+    /// Since when it has no merge SHA, or the bot contradicts itself.
+    pub orphaned_since: Option<Moment>,
+    /// Deaths of its expectations in a row; the build's own death (orphaned) is under `None`.
+    pub deaths: BTreeMap<Option<BuilderName>, Death>,
+}
+
+/// What is known of one run, by our own clock.
+#[derive(Clone, Debug)]
+pub struct RunWatch {
+    /// The builder that it is for.
+    pub builder: BuilderName,
+    /// When it was first seen.
+    pub first_seen: Moment,
+    /// The state that it was last seen in.
+    pub state: RunState,
+    /// Since when it is in that state.
+    pub state_since: Moment,
+    /// When it was first seen with a worker.
+    pub started: Option<Moment>,
+    /// The progress token that was last seen.
+    pub progress: String,
+    /// When the token last changed, or the state.
+    pub heartbeat: Moment,
+    /// Since when its worker is not connected.
+    pub worker_gone: Option<Moment>,
+}
+
+/// How often in a row something was found dead.
+#[derive(Clone, Copy, Debug)]
+pub struct Death {
+    /// Looks in a row.
+    pub looks: u32,
+    /// The first of them.
+    pub since: Moment,
+    /// Whether it was told already that the death counts.
+    pub announced: bool,
+}
+
+/// What is known of a repository's queue.
+#[derive(Clone, Debug, Default)]
+pub struct Queue {
+    /// Since when approved work waits and nothing is pending.
+    pub idle_since: Option<Moment>,
+    /// Since when GitHub and the bot differ about an approved pull request.
+    pub outdated: BTreeMap<u64, Moment>,
+}
+
+/// A place whose build left pending.
+#[derive(Clone, Debug)]
+struct Past {
+    generation: u32,
+    merge_sha: Option<Sha>,
+    head_sha: Option<Sha>,
+    runs: BTreeSet<RunId>,
+    at: Moment,
+}
+
+/// A generation that a look opened; the caller names its cause and writes it down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// The sighting, with [`SightingCause::First`] or [`SightingCause::NewHead`] as its cause, or
+    /// [`SightingCause::OthersRerun`] where the same head is built again, by whomever.
+    pub sighting: Sighting,
+}
+
+/// Everything that is known now.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    bots: BTreeMap<BotName, Source<BotSnapshot>>,
+    githubs: BTreeMap<BotName, SourceHealth>,
+    providers: BTreeMap<ProviderName, Source<ProviderSnapshot>>,
+    builds: BTreeMap<BuildKey, Tracked>,
+    past: BTreeMap<BuildKey, Past>,
+    /// First sights from the journal whose builds were not seen since the start.
+    restored: BTreeMap<BuildKey, Sighting>,
+    remembered: BTreeMap<BotName, Vec<Sha>>,
+    queues: BTreeMap<(BotName, RepoName), Queue>,
+}
+
+impl Ledger {
+    /// Gives back a first sight from the journal; later ones of one place replace earlier ones.
+    pub fn restore(&mut self, sighting: &Sighting) {
+        if let Some(sha) = &sighting.merge_sha {
+            self.remember(&sighting.build.key.bot, sha);
+        }
+        self.restored
+            .insert(sighting.build.key.clone(), sighting.clone());
+    }
+
+    /// Folds in a look at a bot; `life` is how long a snapshot may be used.
+    pub fn record_bot(
+        &mut self,
+        now: Moment,
+        life: Duration,
+        bot: &BotName,
+        look: Result<BotSnapshot, ProbeError>,
+    ) -> Vec<Opened> {
+        let source = self.bots.entry(bot.clone()).or_default();
+        let snapshot = match look {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                source.health.bad(now, error);
+                return Vec::new();
+            }
+        };
+        let gap = gap(source, now, life);
+        source.health.good(now);
+        let github = self.githubs.entry(bot.clone()).or_default();
+        match &snapshot.github {
+            GithubState::NotConfigured => {}
+            GithubState::Good(_) => github.good(now),
+            GithubState::Failed(error) => github.bad(now, error.clone()),
+        }
+        if let Some(gap) = gap {
+            for tracked in self.builds.values_mut().filter(|t| &t.id.key.bot == bot) {
+                tracked.shift(now, gap);
+            }
+        }
+        let mut opened = Vec::new();
+        let mut seen = BTreeSet::new();
+        for (repo, state) in &snapshot.repos {
+            for pending in &state.pending {
+                let key = BuildKey {
+                    bot: bot.clone(),
+                    repo: repo.clone(),
+                    pull: pending.pull,
+                    kind: pending.kind,
+                };
+                seen.insert(key.clone());
+                opened.extend(self.see(now, key, pending));
+            }
+            self.see_queue(now, bot, repo, &state.approved);
+        }
+        let gone: Vec<BuildKey> = self
+            .builds
+            .keys()
+            .filter(|key| &key.bot == bot && !seen.contains(*key))
+            .cloned()
+            .collect();
+        for key in gone {
+            self.leave(now, &key);
+        }
+        if let Some(source) = self.bots.get_mut(bot) {
+            source.snapshot = Some((now, snapshot));
+        }
+        opened
+    }
+
+    /// Folds in a look at a provider.
+    pub fn record_provider(
+        &mut self,
+        now: Moment,
+        life: Duration,
+        provider: &ProviderName,
+        routes: &Routes,
+        look: Result<ProviderSnapshot, ProbeError>,
+    ) {
+        let source = self.providers.entry(provider.clone()).or_default();
+        let snapshot = match look {
+            Ok(snapshot) => snapshot,
+            // A failed probe leaves the last snapshot to age out.
+            Err(error) => {
+                source.health.bad(now, error);
+                return;
+            }
+        };
+        let gap = gap(source, now, life);
+        source.health.good(now);
+        for tracked in self.builds.values_mut() {
+            let served = tracked
+                .pending
+                .expectations
+                .iter()
+                .any(|e| routes.providers(e.system).contains(provider));
+            if !served {
+                continue;
+            }
+            if let Some(gap) = gap {
+                tracked.shift(now, gap);
+            }
+            let Some(sha) = tracked.merge_sha.clone() else {
+                continue;
+            };
+            for run in snapshot.runs.iter().filter(|run| run.sha == sha) {
+                let gone = run.worker.as_ref().is_some_and(|worker| {
+                    snapshot
+                        .pools
+                        .get(&run.builder)
+                        .and_then(|pool| pool.workers.get(worker))
+                        .is_none_or(|worker| !worker.connected)
+                });
+                tracked.see_run(now, run, gone);
+            }
+        }
+        if let Some(source) = self.providers.get_mut(provider) {
+            source.snapshot = Some((now, snapshot));
+        }
+    }
+
+    /// Opens a new generation of a build whose rerun was seen to take effect although its commit
+    /// stayed. Runs that ended without a result do not count in it.
+    pub fn open_generation(
+        &mut self,
+        now: Moment,
+        key: &BuildKey,
+        cause: SightingCause,
+    ) -> Option<Sighting> {
+        let tracked = self.builds.get_mut(key)?;
+        tracked.id.generation += 1;
+        tracked.first_seen = now;
+        tracked.start_from = now;
+        let over = tracked.runs.iter().filter(|(_, run)| match run.state {
+            RunState::Ended(end) => end.green().is_none(),
+            RunState::Queued | RunState::Preparing | RunState::Running => false,
+        });
+        tracked.before.extend(over.map(|(id, _)| id.clone()));
+        tracked.restart(now);
+        Some(Sighting {
+            build: tracked.id.clone(),
+            merge_sha: tracked.merge_sha.clone(),
+            head_sha: tracked.head_sha.clone(),
+            at: now,
+            cause,
+            before: tracked.before.clone(),
+        })
+    }
+
+    /// Restarts the ages of heartbeats and the count of looks, of all builds: we did not look well.
+    pub fn restart_heartbeats(&mut self, now: Moment) {
+        for tracked in self.builds.values_mut() {
+            tracked.deaths.clear();
+            for run in tracked.runs.values_mut() {
+                run.heartbeat = now;
+                if run.state == RunState::Preparing {
+                    run.state_since = now;
+                }
+            }
+        }
+    }
+
+    /// Restarts every age of the builds that a zone serves: its outage is over.
+    pub fn restart_zone(&mut self, now: Moment, routes: &Routes, zone: &(ProviderName, BuilderName)) {
+        for tracked in self.builds.values_mut() {
+            let served = tracked.pending.expectations.iter().any(|e| {
+                e.builder == zone.1 && routes.providers(e.system).contains(&zone.0)
+            });
+            if served {
+                tracked.start_from = now;
+                tracked.restart(now);
+            }
+        }
+    }
+
+    /// What a provider must be asked: the commits that are pending and the builders that they lack.
+    pub fn questions(&self, provider: &ProviderName, routes: &Routes) -> Vec<Question> {
+        let mut questions: BTreeMap<Sha, BTreeSet<BuilderName>> = BTreeMap::new();
+        for tracked in self.builds.values() {
+            let Some(sha) = &tracked.merge_sha else {
+                continue;
+            };
+            for expectation in &tracked.pending.expectations {
+                if routes.providers(expectation.system).contains(provider)
+                    && lacking(&expectation.told)
+                {
+                    questions
+                        .entry(sha.clone())
+                        .or_default()
+                        .insert(expectation.builder.clone());
+                }
+            }
+        }
+        questions
+            .into_iter()
+            .map(|(sha, builders)| Question { sha, builders })
+            .collect()
+    }
+
+    /// Every pending build, in the order of their places.
+    pub fn builds(&self) -> impl Iterator<Item = &Tracked> {
+        self.builds.values()
+    }
+
+    /// The pending build in a place.
+    pub fn build(&self, key: &BuildKey) -> Option<&Tracked> {
+        self.builds.get(key)
+    }
+
+    /// A bot and its last answer.
+    pub fn bot(&self, bot: &BotName) -> Option<&Source<BotSnapshot>> {
+        self.bots.get(bot)
+    }
+
+    /// Every bot.
+    pub fn bots(&self) -> impl Iterator<Item = (&BotName, &Source<BotSnapshot>)> {
+        self.bots.iter()
+    }
+
+    /// The GitHub behind a bot; `None` before the first look at the bot.
+    pub fn github(&self, bot: &BotName) -> Option<&SourceHealth> {
+        self.githubs.get(bot)
+    }
+
+    /// A provider and its last answer.
+    pub fn provider(&self, provider: &ProviderName) -> Option<&Source<ProviderSnapshot>> {
+        self.providers.get(provider)
+    }
+
+    /// Every provider.
+    pub fn providers(&self) -> impl Iterator<Item = (&ProviderName, &Source<ProviderSnapshot>)> {
+        self.providers.iter()
+    }
+
+    /// A repository's queue.
+    pub fn queue(&self, bot: &BotName, repo: &RepoName) -> Option<&Queue> {
+        self.queues.get(&(bot.clone(), repo.clone()))
+    }
+
+    /// The commit that was last known for each place of a bot, for adapters whose bot forgets it.
+    pub fn remembered(&self, bot: &BotName) -> BTreeMap<BuildKey, Sha> {
+        let mut shas = BTreeMap::new();
+        for (key, sighting) in &self.restored {
+            if let (true, Some(sha)) = (&key.bot == bot, &sighting.merge_sha) {
+                shas.insert(key.clone(), sha.clone());
+            }
+        }
+        for (key, tracked) in &self.builds {
+            if let (true, Some(sha)) = (&key.bot == bot, &tracked.merge_sha) {
+                shas.insert(key.clone(), sha.clone());
+            }
+        }
+        shas
+    }
+
+    /// Commits that could hold a start slot of the bot, newest first: those remembered, then those
+    /// that the bot's snapshot suspects.
+    pub fn slot_suspects(&self, bot: &BotName) -> Vec<Sha> {
+        let mut suspects: Vec<Sha> = self.remembered.get(bot).cloned().unwrap_or_default();
+        suspects.reverse();
+        if let Some((_, snapshot)) = self.bots.get(bot).and_then(|s| s.snapshot.as_ref()) {
+            for sha in snapshot.repos.values().flat_map(|repo| &repo.slot_suspects) {
+                if !suspects.contains(sha) {
+                    suspects.push(sha.clone());
+                }
+            }
+        }
+        suspects
+    }
+
+    /// Counts a look that found something dead, and gives back how many in a row there were.
+    pub fn count_death(
+        &mut self,
+        now: Moment,
+        key: &BuildKey,
+        builder: Option<&BuilderName>,
+    ) -> u32 {
+        let Some(tracked) = self.builds.get_mut(key) else {
+            return 0;
+        };
+        let death = tracked
+            .deaths
+            .entry(builder.cloned())
+            .or_insert(Death {
+                looks: 0,
+                since: now,
+                announced: false,
+            });
+        death.looks = death.looks.saturating_add(1);
+        death.looks
+    }
+
+    /// Marks a death as told; `true` the first time.
+    pub fn announce_death(&mut self, key: &BuildKey, builder: Option<&BuilderName>) -> bool {
+        self.builds
+            .get_mut(key)
+            .and_then(|tracked| tracked.deaths.get_mut(&builder.cloned()))
+            .is_some_and(|death| !std::mem::replace(&mut death.announced, true))
+    }
+
+    /// Forgets the deaths of something that was seen otherwise; gives back the death where it had
+    /// been told already: a false alarm, if what was seen is life.
+    pub fn clear_death(&mut self, key: &BuildKey, builder: Option<&BuilderName>) -> Option<Death> {
+        let death = self
+            .builds
+            .get_mut(key)?
+            .deaths
+            .remove(&builder.cloned())?;
+        death.announced.then_some(death)
+    }
+
+    /// Starts the clock of an idle queue, or stops it.
+    pub fn mark_idle(&mut self, now: Moment, bot: &BotName, repo: &RepoName, idle: bool) {
+        let queue = self.queues.entry((bot.clone(), repo.clone())).or_default();
+        if idle {
+            queue.idle_since.get_or_insert(now);
+        } else {
+            queue.idle_since = None;
+        }
+    }
+
+    fn see(&mut self, now: Moment, key: BuildKey, pending: &PendingBuild) -> Option<Opened> {
+        let sha = pending.merge_sha.known().cloned();
+        let opened = match self.builds.get(&key) {
+            Some(tracked) => match (&tracked.merge_sha, &sha) {
+                (Some(old), Some(new)) if old != new => {
+                    let past = tracked.past(now);
+                    Some(self.open(now, &key, pending, Some(&past)))
+                }
+                (None, Some(_)) => {
+                    // The same generation, whose commit is known only now.
+                    let tracked = self.builds.get_mut(&key)?;
+                    tracked.merge_sha.clone_from(&sha);
+                    Some(Opened {
+                        sighting: Sighting {
+                            build: tracked.id.clone(),
+                            merge_sha: sha.clone(),
+                            head_sha: pending.head_sha.clone(),
+                            at: tracked.first_seen,
+                            cause: SightingCause::First,
+                            before: tracked.before.clone(),
+                        },
+                    })
+                }
+                (Some(_) | None, None) | (Some(_), Some(_)) => None,
+            },
+            None => match self.restored.remove(&key) {
+                Some(restored) if restored.merge_sha == sha || sha.is_none() => {
+                    self.track(&key, pending, &restored);
+                    None
+                }
+                Some(restored) => {
+                    let past = Past {
+                        generation: restored.build.generation,
+                        merge_sha: restored.merge_sha,
+                        head_sha: restored.head_sha,
+                        runs: BTreeSet::new(),
+                        at: now,
+                    };
+                    Some(self.open(now, &key, pending, Some(&past)))
+                }
+                None => {
+                    let past = self.past.remove(&key);
+                    Some(self.open(now, &key, pending, past.as_ref()))
+                }
+            },
+        };
+        if let Some(sha) = &sha {
+            self.remember(&key.bot, sha);
+        }
+        if let Some(tracked) = self.builds.get_mut(&key) {
+            tracked.update(now, pending);
+        }
+        opened
+    }
+
+    fn open(
+        &mut self,
+        now: Moment,
+        key: &BuildKey,
+        pending: &PendingBuild,
+        past: Option<&Past>,
+    ) -> Opened {
+        let merge_sha = pending.merge_sha.known().cloned();
+        let cause = match past {
+            None => SightingCause::First,
+            Some(past) => match (&past.head_sha, &pending.head_sha) {
+                (Some(old), Some(new)) if old != new => SightingCause::NewHead,
+                // Where no source tells the head, the careful reading is that it stayed.
+                (Some(_) | None, Some(_) | None) => SightingCause::OthersRerun,
+            },
+        };
+        let same_commit = past.is_some_and(|past| past.merge_sha == merge_sha);
+        let sighting = Sighting {
+            build: BuildId {
+                key: key.clone(),
+                generation: past.map_or(1, |past| past.generation.saturating_add(1)),
+            },
+            merge_sha,
+            head_sha: pending.head_sha.clone(),
+            at: now,
+            cause,
+            before: match past {
+                Some(past) if same_commit => past.runs.clone(),
+                Some(_) | None => BTreeSet::new(),
+            },
+        };
+        self.track(key, pending, &sighting);
+        Opened { sighting }
+    }
+
+    fn track(&mut self, key: &BuildKey, pending: &PendingBuild, sighting: &Sighting) {
+        self.builds.insert(
+            key.clone(),
+            Tracked {
+                id: sighting.build.clone(),
+                merge_sha: sighting.merge_sha.clone(),
+                head_sha: sighting.head_sha.clone(),
+                first_seen: sighting.at,
+                start_from: sighting.at,
+                before: sighting.before.clone(),
+                pending: pending.clone(),
+                runs: BTreeMap::new(),
+                outdated_since: None,
+                orphaned_since: None,
+                deaths: BTreeMap::new(),
+            },
+        );
+    }
+
+    fn leave(&mut self, now: Moment, key: &BuildKey) {
+        let Some(tracked) = self.builds.remove(key) else {
+            return;
+        };
+        self.past.insert(key.clone(), tracked.past(now));
+        while self.past.len() > PAST_MAX {
+            let oldest = self
+                .past
+                .iter()
+                .min_by_key(|(_, past)| past.at)
+                .map(|(key, _)| key.clone());
+            match oldest {
+                Some(oldest) => self.past.remove(&oldest),
+                None => break,
+            };
+        }
+    }
+
+    fn see_queue(&mut self, now: Moment, bot: &BotName, repo: &RepoName, approved: &[ApprovedPull]) {
+        let queue = self.queues.entry((bot.clone(), repo.clone())).or_default();
+        let mut outdated = BTreeMap::new();
+        for pull in approved {
+            if differs(pull.head_sha.as_ref(), &pull.github) {
+                let since = queue.outdated.get(&pull.pull).copied().unwrap_or(now);
+                outdated.insert(pull.pull, since);
+            }
+        }
+        queue.outdated = outdated;
+    }
+
+    fn remember(&mut self, bot: &BotName, sha: &Sha) {
+        let shas = self.remembered.entry(bot.clone()).or_default();
+        if shas.last() == Some(sha) {
+            return;
+        }
+        shas.retain(|known| known != sha);
+        shas.push(sha.clone());
+        if shas.len() > REMEMBERED_MAX {
+            shas.remove(0);
+        }
+    }
+}
+
+impl Tracked {
+    /// The runs of a builder that count in this generation, in the order of submission.
+    pub fn runs_of<'a>(
+        &'a self,
+        snapshot: &'a ProviderSnapshot,
+        builder: &'a BuilderName,
+    ) -> impl Iterator<Item = &'a Run> {
+        snapshot.runs.iter().filter(move |run| {
+            &run.builder == builder
+                && Some(&run.sha) == self.merge_sha.as_ref()
+                && !self.before.contains(&run.id)
+        })
+    }
+
+    /// Whether the build blocks its repository's queue.
+    pub fn is_auto(&self) -> bool {
+        match self.id.key.kind {
+            BuildKind::Auto => true,
+            BuildKind::Try => false,
+        }
+    }
+
+    fn past(&self, now: Moment) -> Past {
+        Past {
+            generation: self.id.generation,
+            merge_sha: self.merge_sha.clone(),
+            head_sha: self.head_sha.clone(),
+            runs: self.runs.keys().chain(&self.before).cloned().collect(),
+            at: now,
+        }
+    }
+
+    fn update(&mut self, now: Moment, pending: &PendingBuild) {
+        if let Some(sha) = pending.merge_sha.known() {
+            self.merge_sha = Some(sha.clone());
+        }
+        if let Some(head) = &pending.head_sha {
+            self.head_sha = Some(head.clone());
+        }
+        let outdated = differs(self.head_sha.as_ref(), &pending.github);
+        let orphaned = pending.merge_sha == MergeSha::Missing
+            || match &pending.witnesses {
+                Witnesses::Agree => false,
+                Witnesses::DatabaseOnly { .. } | Witnesses::PageOnly { .. } => true,
+            };
+        self.outdated_since = since(self.outdated_since, outdated, now);
+        self.orphaned_since = since(self.orphaned_since, orphaned, now);
+        self.pending = pending.clone();
+    }
+
+    fn see_run(&mut self, now: Moment, run: &Run, worker_gone: bool) {
+        let watch = self.runs.entry(run.id.clone()).or_insert_with(|| RunWatch {
+            builder: run.builder.clone(),
+            first_seen: now,
+            state: run.state,
+            state_since: now,
+            started: None,
+            progress: run.progress.clone(),
+            heartbeat: now,
+            worker_gone: None,
+        });
+        if watch.state != run.state {
+            watch.state = run.state;
+            watch.state_since = now;
+            watch.heartbeat = now;
+        }
+        if watch.progress != run.progress {
+            watch.progress.clone_from(&run.progress);
+            watch.heartbeat = now;
+        }
+        match run.state {
+            RunState::Queued => {
+                watch.started = None;
+                watch.worker_gone = None;
+            }
+            RunState::Preparing | RunState::Running => {
+                watch.started.get_or_insert(now);
+                watch.worker_gone = since(watch.worker_gone, worker_gone, now);
+            }
+            RunState::Ended(
+                RunEnd::Success
+                | RunEnd::Warnings
+                | RunEnd::Failure
+                | RunEnd::Skipped
+                | RunEnd::Exception
+                | RunEnd::Retry
+                | RunEnd::Cancelled,
+            ) => {
+                watch.started.get_or_insert(now);
+                watch.worker_gone = None;
+            }
+        }
+    }
+
+    /// Moves every age by a time in which nobody looked, at most to now.
+    fn shift(&mut self, now: Moment, gap: Duration) {
+        let moved = |at: Moment| (at + gap).min(now);
+        self.start_from = moved(self.start_from);
+        self.outdated_since = self.outdated_since.map(moved);
+        self.orphaned_since = self.orphaned_since.map(moved);
+        self.deaths.clear();
+        for run in self.runs.values_mut() {
+            run.state_since = moved(run.state_since);
+            run.heartbeat = moved(run.heartbeat);
+            run.started = run.started.map(moved);
+            run.worker_gone = run.worker_gone.map(moved);
+        }
+    }
+
+    fn restart(&mut self, now: Moment) {
+        self.deaths.clear();
+        self.outdated_since = self.outdated_since.map(|_| now);
+        self.orphaned_since = self.orphaned_since.map(|_| now);
+        for run in self.runs.values_mut() {
+            run.state_since = now;
+            run.heartbeat = now;
+            run.started = run.started.map(|_| now);
+            run.worker_gone = run.worker_gone.map(|_| now);
+        }
+    }
+}
+
+/// Whether the bot still lacks a result. A red row in a pending build is left from before.
+pub fn lacking(told: &Told) -> bool {
+    match told {
+        Told::Green { .. } => false,
+        Told::Nothing | Told::Started { .. } | Told::Red { .. } => true,
+    }
+}
+
+/// The name of a bot as a source.
+pub fn bot_source(bot: &BotName) -> SourceName {
+    SourceName::new(bot.as_str())
+}
+
+/// The name of a provider as a source.
+pub fn provider_source(provider: &ProviderName) -> SourceName {
+    SourceName::new(provider.as_str())
+}
+
+/// Whether GitHub says something else of a pull request than the bot.
+fn differs(bot_head: Option<&Sha>, github: &PullOnGithub) -> bool {
+    match github {
+        PullOnGithub::Unknown => false,
+        PullOnGithub::Closed => true,
+        PullOnGithub::Open { head } => bot_head.is_some_and(|bot| bot != head),
+    }
+}
+
+fn since(before: Option<Moment>, holds: bool, now: Moment) -> Option<Moment> {
+    if holds { before.or(Some(now)) } else { None }
+}
+
+/// The time in which a source did not answer, where it is longer than a snapshot's life.
+fn gap<T>(source: &Source<T>, now: Moment, life: Duration) -> Option<Duration> {
+    let silent_since = source.seen_at().or(source.health.failing_since)?;
+    let gap = now.since(silent_since);
+    (gap > life).then_some(gap)
+}

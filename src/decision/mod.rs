@@ -1,0 +1,12 @@
+//! The pure core: what is dead, and may we act. No I/O, clock, async, randomness or `HashMap`.
+
+mod core;
+pub mod health;
+pub mod history;
+pub mod judge;
+pub mod ledger;
+pub mod plan;
+pub mod policy;
+pub mod zones;
+
+pub use self::core::{Core, Decision, Detected, Look, Setup};

@@ -1,0 +1,994 @@
+//! From verdicts, zones, health and history to attempts and holds: may I act?
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::health::Health;
+use super::history::{History, effect_deadline};
+use super::judge::{BuildJudgement, Judgement, QueueJudgement};
+use super::ledger::Ledger;
+use super::policy::{Mode, OnSilence, Policy};
+use super::zones::{OutageCause, ZoneKey, ZoneState, Zones};
+use crate::model::{
+    AttemptId, BotName, BuildKey, BuilderName, CiSystem, Evidence, Gate, GithubState, Intent,
+    Moment, Outcome, PullOnGithub, Remedy, RemedyRow, RepoName, RunId, Sha, Step, StepKind, Target,
+    Told, Verdict, WorkerName,
+};
+
+/// What an operator or another system says about acting. A gate whose source is not configured is
+/// satisfied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Operator {
+    /// Why the watchdog is paused, where it is.
+    pub paused: Option<String>,
+    /// Repositories and single builders that are left alone, each with its reason.
+    pub excluded: BTreeMap<(RepoName, Option<BuilderName>), String>,
+    /// Repositories and single builders whose alerts are silenced, each with the silence's comment.
+    pub silenced: BTreeMap<(RepoName, Option<BuilderName>), String>,
+    /// Why the journal cannot be written, where it cannot.
+    pub journal: Option<String>,
+}
+
+/// Attempts to send, and remedies that are held.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// To be sent, in this order, each after a last look.
+    pub attempts: Vec<Attempt>,
+    /// Left alone for now.
+    pub holds: Vec<Hold>,
+}
+
+/// One remedy on one target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Its stable name.
+    pub id: AttemptId,
+    /// Its requests, in order.
+    pub steps: Vec<Step>,
+    /// The verdict that asks for it.
+    pub verdict: Verdict,
+    /// The facts that it rests on.
+    pub evidence: Evidence,
+    /// The commit under test, where it is about a build.
+    pub merge_sha: Option<Sha>,
+    /// The head under test, where it is known.
+    pub head_sha: Option<Sha>,
+    /// The runs of the commit that are known.
+    pub runs: BTreeSet<RunId>,
+    /// The zones that a rerun is charged to.
+    pub zones: BTreeSet<ZoneKey>,
+    /// The workers that were lost with it.
+    pub lost_workers: BTreeSet<WorkerName>,
+}
+
+impl Attempt {
+    /// The intent for one of its steps.
+    pub fn intent(&self, step: &Step) -> Intent {
+        Intent {
+            attempt: self.id.clone(),
+            step: step.clone(),
+            verdict: self.verdict,
+            evidence: self.evidence.sentences(),
+            merge_sha: self.merge_sha.clone(),
+            head_sha: self.head_sha.clone(),
+            runs: self.runs.clone(),
+            zones: self.zones.clone(),
+            lost_workers: self.lost_workers.clone(),
+            by: None,
+        }
+    }
+}
+
+/// A remedy that is left alone for now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// What would be sent.
+    pub attempt: Attempt,
+    /// The first gate that failed.
+    pub gate: Gate,
+    /// Why, as a sentence without a final stop.
+    pub reason: String,
+    /// When the gate opens by itself, where that is known.
+    pub until: Option<Moment>,
+}
+
+/// All that planning needs.
+#[derive(Clone, Copy)]
+pub struct Desk<'a> {
+    /// What is known.
+    pub ledger: &'a Ledger,
+    /// What was done.
+    pub history: &'a History,
+    /// The limits.
+    pub policy: &'a Policy,
+    /// The zones.
+    pub zones: &'a Zones,
+    /// Whether we are settled.
+    pub health: &'a Health,
+    /// What the operator says.
+    pub operator: &'a Operator,
+    /// What each bot understands.
+    pub rows: &'a BTreeMap<BotName, Vec<RemedyRow>>,
+    /// Each repository's own timeout in its bot, where it has one.
+    pub own_timeouts: &'a BTreeMap<(BotName, RepoName), Duration>,
+    /// Now.
+    pub now: Moment,
+}
+
+/// Plans a remedy for everything that needs one: tells first, then reruns, oldest first.
+pub fn plan(desk: Desk<'_>, builds: &[BuildJudgement], queues: &[QueueJudgement]) -> Plan {
+    let mut plan = Plan::default();
+    let mut oldest: Vec<&BuildJudgement> = builds.iter().collect();
+    oldest.sort_by_key(|build| build.first_seen);
+    for build in &oldest {
+        for attempt in tells(desk, build) {
+            plan.put(desk, attempt, None);
+        }
+    }
+    for queue in queues {
+        for attempt in queue_tells(desk, queue, builds) {
+            plan.put(desk, attempt, None);
+        }
+    }
+    for build in &oldest {
+        if let Some(attempt) = rerun(desk, build) {
+            plan.put(desk, attempt, Some(build));
+        }
+    }
+    plan
+}
+
+impl Plan {
+    fn put(&mut self, desk: Desk<'_>, attempt: Attempt, rerun: Option<&BuildJudgement>) {
+        let planned_rerun = self
+            .attempts
+            .iter()
+            .any(|a| a.id.remedy.is_rerun() && a.id.target.bot() == attempt.id.target.bot());
+        match gate(desk, &attempt, rerun, planned_rerun) {
+            None => self.attempts.push(attempt),
+            Some(Shut {
+                gate,
+                reason,
+                until,
+            }) => self.holds.push(Hold {
+                attempt,
+                gate,
+                reason,
+                until,
+            }),
+        }
+    }
+}
+
+/// Whether a later step of an attempt is still wanted, given what is known now. The first step, and
+/// the one that the remedy is about, are only sent where planning anew plans the attempt again; this
+/// is for the harmless ones that follow a step whose effect already changed the verdict.
+pub fn follow_up_wanted(desk: Desk<'_>, target: &Target, step: &Step) -> bool {
+    let bot = target.bot();
+    match step {
+        Step::ReleaseSlot { shas } => !desk.ledger.builds().any(|tracked| {
+            &tracked.id.key.bot == bot
+                && tracked.merge_sha.as_ref().is_some_and(|sha| shas.contains(sha))
+        }),
+        Step::Nudge { .. } => {
+            let pending = desk.ledger.builds().any(|tracked| {
+                tracked.is_auto()
+                    && &tracked.id.key.bot == bot
+                    && &tracked.id.key.repo == target.repo()
+            });
+            !pending
+        }
+        Step::ReplayResult { .. }
+        | Step::ForgetGreen { .. }
+        | Step::Retry { .. }
+        | Step::ReplayClosed { .. }
+        | Step::ReplaySynchronize { .. } => false,
+    }
+}
+
+fn tells(desk: Desk<'_>, build: &BuildJudgement) -> Vec<Attempt> {
+    let mut attempts = Vec::new();
+    let Some(tracked) = desk.ledger.build(&build.id.key) else {
+        return attempts;
+    };
+    if build.own == Some(Verdict::Outdated) {
+        let release = build.merge_sha.as_ref().map(|sha| Step::ReleaseSlot {
+            shas: vec![sha.clone()],
+        });
+        let other = next_approved(desk, &build.id.key);
+        if let Some(steps) = replay_pull(build.id.key.pull, &tracked.pending.github, release, other)
+        {
+            attempts.push(of_build(
+                desk,
+                build,
+                Target::Build(build.id.clone()),
+                Remedy::ReplayPull,
+                Verdict::Outdated,
+                build.evidence.clone(),
+                steps,
+            ));
+        }
+        return attempts;
+    }
+    let Some(sha) = &build.merge_sha else {
+        return attempts;
+    };
+    if build.own.is_some() {
+        return attempts;
+    }
+    // The bot heard of no start of this commit at all: the commit may still hold the start slot.
+    let nothing_heard = tracked.pending.expectations.iter().all(|e| {
+        e.system != CiSystem::Buildbot
+            || match &e.told {
+                Told::Nothing => true,
+                Told::Started { .. } | Told::Green { .. } | Told::Red { .. } => false,
+            }
+    });
+    let release = || Step::ReleaseSlot {
+        shas: vec![sha.clone()],
+    };
+    for expectation in &build.expectations {
+        let (Verdict::Unreported, false, Some(report)) =
+            (expectation.verdict, expectation.dead, &expectation.report)
+        else {
+            continue;
+        };
+        let mut steps = Vec::new();
+        if nothing_heard {
+            steps.push(release());
+        }
+        steps.push(Step::ReplayResult {
+            pull: build.id.key.pull,
+            sha: sha.clone(),
+            builder: expectation.builder.clone(),
+            system: expectation.system,
+            report: report.clone(),
+        });
+        attempts.push(of_build(
+            desk,
+            build,
+            Target::Expectation {
+                build: build.id.clone(),
+                builder: expectation.builder.clone(),
+            },
+            Remedy::ReplayResult,
+            Verdict::Unreported,
+            expectation.evidence.clone(),
+            steps,
+        ));
+    }
+    let unheard = build
+        .expectations
+        .iter()
+        .filter(|e| e.verdict == Verdict::Alive)
+        .find(|e| e.start_unheard_since.is_some_and(|due| desk.now >= due));
+    let released = desk.history.released(&build.id, sha);
+    if let (true, false, Some(expectation)) = (nothing_heard, released, unheard) {
+        attempts.push(of_build(
+            desk,
+            build,
+            Target::Build(build.id.clone()),
+            Remedy::ReleaseSlot,
+            Verdict::Alive,
+            expectation.evidence.clone(),
+            vec![release()],
+        ));
+    }
+    attempts
+}
+
+fn queue_tells(
+    desk: Desk<'_>,
+    queue: &QueueJudgement,
+    builds: &[BuildJudgement],
+) -> Vec<Attempt> {
+    let mut attempts = Vec::new();
+    if queue.verdict == Verdict::Unknown {
+        return attempts;
+    }
+    let of_queue = |target: Target, remedy, verdict, steps| Attempt {
+        id: desk.history.next_attempt(&target, remedy),
+        steps,
+        verdict,
+        evidence: queue.evidence.clone(),
+        merge_sha: None,
+        head_sha: None,
+        runs: BTreeSet::new(),
+        zones: BTreeSet::new(),
+        lost_workers: BTreeSet::new(),
+    };
+    for (pull, github) in &queue.outdated {
+        let other = queue.next.filter(|next| next != pull);
+        if let Some(steps) = replay_pull(*pull, github, None, other) {
+            let target = Target::Pull {
+                bot: queue.bot.clone(),
+                repo: queue.repo.clone(),
+                pull: *pull,
+            };
+            attempts.push(of_queue(target, Remedy::ReplayPull, Verdict::Outdated, steps));
+        }
+    }
+    if let (Verdict::Wedged, Some(next)) = (queue.verdict, queue.next) {
+        let mut steps = Vec::new();
+        let shas = releasable(desk, &queue.bot, builds);
+        if !shas.is_empty() {
+            steps.push(Step::ReleaseSlot { shas });
+        }
+        steps.push(Step::Nudge { pull: next });
+        let target = Target::Queue {
+            bot: queue.bot.clone(),
+            repo: queue.repo.clone(),
+        };
+        attempts.push(of_queue(target, Remedy::Unwedge, Verdict::Wedged, steps));
+    }
+    attempts
+}
+
+/// Commits that could hold the bot's start slot, without those of builds that are about to start.
+fn releasable(desk: Desk<'_>, bot: &BotName, builds: &[BuildJudgement]) -> Vec<Sha> {
+    let starting: BTreeSet<&Sha> = builds
+        .iter()
+        .filter(|build| {
+            &build.id.key.bot == bot
+                && build.expectations.iter().any(|e| match e.verdict {
+                    Verdict::Starting | Verdict::Queued | Verdict::Starved | Verdict::Unknown => {
+                        true
+                    }
+                    Verdict::Reported
+                    | Verdict::Alive
+                    | Verdict::Unreported
+                    | Verdict::Outdated
+                    | Verdict::Wedged
+                    | Verdict::Orphaned
+                    | Verdict::Stalled
+                    | Verdict::WorkerLost
+                    | Verdict::NoShow => false,
+                })
+        })
+        .filter_map(|build| build.merge_sha.as_ref())
+        .collect();
+    desk.ledger
+        .slot_suspects(bot)
+        .into_iter()
+        .filter(|sha| !starting.contains(sha))
+        .take(Step::SHAS_MAX)
+        .collect()
+}
+
+fn rerun(desk: Desk<'_>, build: &BuildJudgement) -> Option<Attempt> {
+    if build.own == Some(Verdict::Outdated) || !build.any_dead() {
+        return None;
+    }
+    let dead: Vec<&Judgement> = build.expectations.iter().filter(|e| e.dead).collect();
+    let mut steps = Vec::new();
+    if let Some(sha) = &build.merge_sha {
+        steps.push(Step::ReleaseSlot {
+            shas: vec![sha.clone()],
+        });
+        if let Some(step) = forget_green(desk, build, sha, &dead) {
+            steps.push(step);
+        }
+    }
+    steps.push(Step::Retry {
+        pull: build.id.key.pull,
+    });
+    let verdict = build.own.unwrap_or_else(|| {
+        dead.iter()
+            .map(|e| e.verdict)
+            .max()
+            .unwrap_or(build.verdict)
+    });
+    let mut evidence = build.evidence.clone();
+    for expectation in &dead {
+        evidence.0.extend(expectation.evidence.0.iter().cloned());
+    }
+    let mut attempt = of_build(
+        desk,
+        build,
+        Target::Build(build.id.clone()),
+        Remedy::Rerun,
+        verdict,
+        evidence,
+        steps,
+    );
+    let charged = if dead.is_empty() {
+        build.expectations.iter().collect()
+    } else {
+        dead
+    };
+    for expectation in charged {
+        if let Some(provider) = &expectation.provider {
+            attempt
+                .zones
+                .insert((provider.clone(), expectation.builder.clone()));
+        }
+        attempt.lost_workers.extend(expectation.lost_worker.clone());
+    }
+    Some(attempt)
+}
+
+/// Where the bot would rebuild in part on the same commit, a late report of a run that is only
+/// silent could still hit it: the bot must forget the green part first.
+fn forget_green(
+    desk: Desk<'_>,
+    build: &BuildJudgement,
+    sha: &Sha,
+    dead: &[&Judgement],
+) -> Option<Step> {
+    let understood = desk
+        .rows
+        .get(&build.id.key.bot)?
+        .iter()
+        .any(|row| row.kind == StepKind::ForgetGreen);
+    let may_report = dead.iter().any(|e| e.verdict == Verdict::Stalled);
+    if !understood || !may_report {
+        return None;
+    }
+    let tracked = desk.ledger.build(&build.id.key)?;
+    let mut builders = Vec::new();
+    for expectation in &tracked.pending.expectations {
+        match &expectation.told {
+            Told::Green { url } => builders.push((expectation.builder.clone(), url.clone())),
+            Told::Started { .. } | Told::Red { .. } => {}
+            // Without a page for every builder the bot builds everything anew by itself.
+            Told::Nothing => return None,
+        }
+    }
+    (!builders.is_empty()).then(|| Step::ForgetGreen {
+        pull: build.id.key.pull,
+        sha: sha.clone(),
+        builders,
+    })
+}
+
+/// The requests that tell a bot what GitHub knows of a pull request.
+fn replay_pull(
+    pull: u64,
+    github: &PullOnGithub,
+    release: Option<Step>,
+    other: Option<u64>,
+) -> Option<Vec<Step>> {
+    let (first, nudge) = match github {
+        PullOnGithub::Unknown => return None,
+        PullOnGithub::Closed => (Step::ReplayClosed { pull }, other),
+        PullOnGithub::Open { head } => (
+            Step::ReplaySynchronize {
+                pull,
+                head: head.clone(),
+            },
+            Some(other.unwrap_or(pull)),
+        ),
+    };
+    let mut steps = vec![first];
+    steps.extend(release);
+    steps.extend(nudge.map(|pull| Step::Nudge { pull }));
+    Some(steps)
+}
+
+/// An approved pull request of the same repository, to name in a nudge.
+fn next_approved(desk: Desk<'_>, key: &BuildKey) -> Option<u64> {
+    let (_, snapshot) = desk.ledger.bot(&key.bot)?.snapshot.as_ref()?;
+    snapshot
+        .repos
+        .get(&key.repo)?
+        .approved
+        .iter()
+        .map(|pull| pull.pull)
+        .find(|pull| *pull != key.pull)
+}
+
+fn of_build(
+    desk: Desk<'_>,
+    build: &BuildJudgement,
+    target: Target,
+    remedy: Remedy,
+    verdict: Verdict,
+    evidence: Evidence,
+    steps: Vec<Step>,
+) -> Attempt {
+    Attempt {
+        id: desk.history.next_attempt(&target, remedy),
+        steps,
+        verdict,
+        evidence,
+        merge_sha: build.merge_sha.clone(),
+        head_sha: build.head_sha.clone(),
+        runs: build.runs.clone(),
+        zones: BTreeSet::new(),
+        lost_workers: BTreeSet::new(),
+    }
+}
+
+/// A gate that failed.
+struct Shut {
+    gate: Gate,
+    reason: String,
+    until: Option<Moment>,
+}
+
+impl Shut {
+    fn new(gate: Gate, reason: impl Into<String>) -> Self {
+        Self {
+            gate,
+            reason: reason.into(),
+            until: None,
+        }
+    }
+
+    fn until(mut self, moment: Moment) -> Self {
+        self.until = Some(moment);
+        self
+    }
+}
+
+/// The first gate that is shut, in the order of [`Gate::ALL`].
+fn gate(
+    desk: Desk<'_>,
+    attempt: &Attempt,
+    rerun: Option<&BuildJudgement>,
+    planned_rerun: bool,
+) -> Option<Shut> {
+    common_gate(desk, attempt)
+        .or_else(|| match rerun {
+            None => tell_gate(desk, attempt),
+            Some(build) => rerun_gate(desk, attempt, build, planned_rerun),
+        })
+        .or_else(|| match desk.policy.mode {
+            Mode::Observe => Some(Shut::new(
+                Gate::Observe,
+                "mode = \"observe\": this would be sent in mode = \"act\"",
+            )),
+            Mode::Act => None,
+        })
+}
+
+fn common_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
+    let target = &attempt.id.target;
+    let operator = desk.operator;
+    if let Some(reason) = &operator.paused {
+        return Some(Shut::new(Gate::Paused, format!("paused: {reason}")));
+    }
+    let builders: Vec<Option<BuilderName>> = std::iter::once(None)
+        .chain(attempt.zones.iter().map(|(_, builder)| Some(builder.clone())))
+        .chain(match target {
+            Target::Expectation { builder, .. } => vec![Some(builder.clone())],
+            Target::Build(_) | Target::Pull { .. } | Target::Queue { .. } => Vec::new(),
+        })
+        .collect();
+    for (said, gate, word) in [
+        (&operator.excluded, Gate::Excluded, "excluded"),
+        (&operator.silenced, Gate::Silenced, "silenced"),
+    ] {
+        let reason = builders
+            .iter()
+            .find_map(|builder| said.get(&(target.repo().clone(), builder.clone())));
+        if let Some(reason) = reason {
+            return Some(Shut::new(gate, format!("{word}: {reason}")));
+        }
+    }
+    if let Err((reason, until)) = desk.health.settled(desk.now, desk.policy) {
+        return Some(Shut::new(Gate::NotSettled, reason).until(until));
+    }
+    let bot = desk.ledger.bot(target.bot());
+    let answers = bot.is_some_and(|bot| {
+        bot.health.error.is_none()
+            && bot.fresh(desk.now, desk.policy.snapshot_life()).is_some()
+    });
+    if !answers {
+        let why = bot
+            .and_then(|bot| bot.health.error.as_ref())
+            .map_or_else(|| "not seen yet".to_owned(), ToString::to_string);
+        return Some(Shut::new(
+            Gate::BotSilent,
+            format!("{} does not answer: {why}", target.bot()),
+        ));
+    }
+    if let Some(state) = desk
+        .history
+        .open()
+        .find(|state| blocks(&state.intent, attempt))
+    {
+        return Some(Shut::new(
+            Gate::InDoubt,
+            format!(
+                "{} of attempt {} is not settled yet: {}",
+                state.intent.step.kind(),
+                state.intent.attempt,
+                if state.in_doubt() {
+                    "whether the bot took it is unknown"
+                } else {
+                    "its effect is awaited"
+                }
+            ),
+        ));
+    }
+    operator.journal.as_ref().map(|why| {
+        Shut::new(
+            Gate::Journal,
+            format!("the journal cannot be written: {why}"),
+        )
+    })
+}
+
+/// Whether an open intent must be settled first: any on the same target; for a rerun any on the
+/// same build; and for anything on a build an open rerun of it.
+fn blocks(open: &Intent, attempt: &Attempt) -> bool {
+    let theirs = &open.attempt.target;
+    let ours = &attempt.id.target;
+    if theirs == ours && open.attempt.remedy == attempt.id.remedy {
+        return true;
+    }
+    let key = |target: &Target| target.build().map(|build| build.key.clone());
+    let same_build = key(theirs).is_some() && key(theirs) == key(ours);
+    same_build && (attempt.id.remedy.is_rerun() || open.attempt.remedy.is_rerun())
+}
+
+fn tell_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
+    let target = &attempt.id.target;
+    let repo = target.repo();
+    let sent: Vec<_> = desk.history.tells(target, attempt.id.remedy).collect();
+    if let Some(last) = sent.last() {
+        let times = u32::try_from(sent.len()).unwrap_or(u32::MAX);
+        let row = desk.rows.get(target.bot()).and_then(|rows| {
+            rows.iter()
+                .find(|row| row.kind == last.intent.step.kind())
+        });
+        let next = last.at + effect_deadline(row, desk.policy, repo);
+        let word = match &last.outcome {
+            Some((_, Outcome::Refused(why))) => format!("refused: {why}"),
+            Some((_, Outcome::Unanswered(why))) => format!("unanswered: {why}"),
+            Some((_, Outcome::Accepted(_) | Outcome::NotSent(_))) | None => {
+                "without effect".to_owned()
+            }
+        };
+        if times >= Policy::TELLS_MAX {
+            return Some(Shut::new(
+                Gate::MessageSent,
+                format!("sent {times} times, the last one {word}; a person must look"),
+            ));
+        }
+        if desk.now < next {
+            return Some(
+                Shut::new(
+                    Gate::MessageSent,
+                    format!("sent {times} times, the last one a moment ago"),
+                )
+                .until(next),
+            );
+        }
+    }
+    match (attempt.id.remedy, target.build()) {
+        (Remedy::ReplayResult, Some(build)) => outdated_gate(desk, &build.key),
+        (
+            Remedy::ReplayResult
+            | Remedy::ReleaseSlot
+            | Remedy::ReplayPull
+            | Remedy::Unwedge
+            | Remedy::Rerun,
+            _,
+        ) => None,
+    }
+}
+
+/// A late green result must not merge a pull request that is closed or has moved on.
+fn outdated_gate(desk: Desk<'_>, key: &BuildKey) -> Option<Shut> {
+    let tracked = desk.ledger.build(key)?;
+    tracked.outdated_since.map(|_| {
+        Shut::new(
+            Gate::Outdated,
+            "the pull request is closed or has another head on GitHub than the bot tests",
+        )
+    })
+}
+
+fn rerun_gate(
+    desk: Desk<'_>,
+    attempt: &Attempt,
+    build: &BuildJudgement,
+    planned_rerun: bool,
+) -> Option<Shut> {
+    let key = &build.id.key;
+    confirmed_gate(desk, build)
+        .or_else(|| outdated_gate(desk, key))
+        .or_else(|| law_gate(build))
+        .or_else(|| silence_gate(desk, build))
+        .or_else(|| sources_gate(desk, attempt, build))
+        .or_else(|| zones_gate(desk, attempt))
+        .or_else(|| budgets_gate(desk, attempt, build, planned_rerun))
+        .or_else(|| bot_gate(desk, key))
+}
+
+fn confirmed_gate(desk: Desk<'_>, build: &BuildJudgement) -> Option<Shut> {
+    let key = &build.id.key;
+    let tracked = desk.ledger.build(key)?;
+    let looks_at = |builder: Option<&BuilderName>| {
+        tracked
+            .deaths
+            .get(&builder.cloned())
+            .map_or(0, |death| death.looks)
+    };
+    let (fewest, needed) = if build.own == Some(Verdict::Orphaned) {
+        (looks_at(None), desk.policy.builds.repo(&key.repo).looks)
+    } else {
+        build
+            .expectations
+            .iter()
+            .filter(|e| e.dead)
+            .map(|e| {
+                let needed = desk.policy.builds.builder(&key.repo, &e.builder).looks;
+                (looks_at(Some(&e.builder)), needed)
+            })
+            .min_by_key(|(looks, needed)| i64::from(*looks) - i64::from(*needed))?
+    };
+    (fewest < needed).then(|| {
+        Shut::new(
+            Gate::Confirming,
+            format!("found dead in {fewest} looks in a row of {needed}"),
+        )
+    })
+}
+
+fn law_gate(build: &BuildJudgement) -> Option<Shut> {
+    if build.rerun_is_lawful() {
+        return None;
+    }
+    let others: Vec<String> = build
+        .expectations
+        .iter()
+        .filter(|e| e.lacking && !e.dead)
+        .map(|e| format!("{} is {}", e.builder, e.verdict))
+        .collect();
+    Some(Shut::new(
+        Gate::LawOfReruns,
+        format!("not everything that is lacking is dead: {}", others.join(", ")),
+    ))
+}
+
+fn silence_gate(desk: Desk<'_>, build: &BuildJudgement) -> Option<Shut> {
+    let key = &build.id.key;
+    let own = desk
+        .own_timeouts
+        .get(&(key.bot.clone(), key.repo.clone()))
+        .map(|own| *own + Policy::OWN_TIMEOUT_SLACK);
+    build
+        .expectations
+        .iter()
+        .filter(|e| e.verdict == Verdict::Stalled)
+        .find_map(|e| {
+            let safety = desk.policy.builds.builder(&key.repo, &e.builder);
+            let total = desk.policy.timeouts.builder(&key.repo, &e.builder).total;
+            let until = build.first_seen + own.map_or(total, |own| own.max(total));
+            match safety.on_silence {
+                OnSilence::Retry => None,
+                OnSilence::Alert => (desk.now < until).then(|| {
+                    Shut::new(
+                        Gate::OnSilence,
+                        format!("{} is only silent, and on_silence = \"alert\"", e.builder),
+                    )
+                    .until(until)
+                }),
+            }
+        })
+}
+
+fn sources_gate(desk: Desk<'_>, attempt: &Attempt, build: &BuildJudgement) -> Option<Shut> {
+    let key = &build.id.key;
+    let needed = desk.policy.builds.repo(&key.repo).source_good_for;
+    for (provider, _) in &attempt.zones {
+        let health = desk.ledger.provider(provider).map(|source| &source.health);
+        let good = health.and_then(|health| health.good_for(desk.now));
+        if good.is_none_or(|good| good < needed) {
+            let reason = match health.and_then(|health| health.error.as_ref()) {
+                Some(error) => format!("{provider} does not answer: {error}"),
+                None => format!(
+                    "{provider} has not answered well for {} yet",
+                    humantime::format_duration(needed)
+                ),
+            };
+            let shut = Shut::new(Gate::ProviderNotGood, reason);
+            let bad = health.and_then(|health| health.last_bad);
+            return Some(match bad.filter(|_| good.is_some()) {
+                Some(bad) => shut.until(bad + needed),
+                None => shut,
+            });
+        }
+    }
+    let (_, snapshot) = desk.ledger.bot(&key.bot)?.snapshot.as_ref()?;
+    match &snapshot.github {
+        GithubState::NotConfigured => None,
+        GithubState::Failed(error) => Some(Shut::new(
+            Gate::GithubNotGood,
+            format!("GitHub does not answer: {error}"),
+        )),
+        GithubState::Good(_) => {
+            let health = desk.ledger.github(&key.bot)?;
+            let good = health.good_for(desk.now);
+            good.is_none_or(|good| good < needed).then(|| {
+                Shut::new(
+                    Gate::GithubNotGood,
+                    format!(
+                        "GitHub has not answered well for {} yet",
+                        humantime::format_duration(needed)
+                    ),
+                )
+            })
+        }
+    }
+}
+
+fn zones_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
+    for key in &attempt.zones {
+        let (provider, builder) = key;
+        let Some(zone) = desk.zones.get(key) else {
+            return Some(Shut::new(
+                Gate::ZoneOutage,
+                format!("the workers of {builder} at {provider} were not seen yet"),
+            ));
+        };
+        match &zone.state {
+            ZoneState::Good => {}
+            ZoneState::Cooldown { until } => {
+                return Some(
+                    Shut::new(
+                        Gate::StormCooldown,
+                        format!("the outage of {builder} at {provider} ended a moment ago"),
+                    )
+                    .until(*until),
+                );
+            }
+            ZoneState::Outage { cause, .. } => {
+                return Some(Shut::new(
+                    Gate::ZoneOutage,
+                    format!("{builder} at {provider} is in outage: {}", outage(*cause, zone.able, zone.configured)),
+                ));
+            }
+        }
+    }
+    None
+}
+
+/// Why a zone is in outage, as a clause.
+pub fn outage(cause: OutageCause, able: usize, configured: usize) -> String {
+    match cause {
+        OutageCause::NoneAble => format!("none of its {configured} workers is able"),
+        OutageCause::MostGone => format!("only {able} of its {configured} workers are able"),
+        OutageCause::Deaths(builds) => format!("{builds} builds died in a short time"),
+    }
+}
+
+fn budgets_gate(
+    desk: Desk<'_>,
+    attempt: &Attempt,
+    build: &BuildJudgement,
+    planned_rerun: bool,
+) -> Option<Shut> {
+    let key = &build.id.key;
+    let safety = desk.policy.builds.repo(&key.repo);
+    if let Some((last, count)) = desk.history.last_rerun(key, desk.now) {
+        let until = last + cooldown(safety.cooldown, count, &attempt.id);
+        if desk.now < until {
+            return Some(
+                Shut::new(
+                    Gate::Cooldown,
+                    format!("{count} reruns in a day, the last one is too recent"),
+                )
+                .until(until),
+            );
+        }
+    }
+    let effective = desk
+        .history
+        .effective_reruns(key, build.head_sha.as_ref(), desk.now);
+    if effective >= safety.reruns_per_pull {
+        return Some(Shut::new(
+            Gate::PullBudget,
+            format!(
+                "{effective} reruns of this head in a day took effect already, people's included"
+            ),
+        ));
+    }
+    let mut lost = desk.history.lost_workers(key, build.head_sha.as_ref());
+    lost.extend(attempt.lost_workers.iter().cloned());
+    if lost.len() >= 2 {
+        let names: Vec<&str> = lost.iter().map(WorkerName::as_str).collect();
+        return Some(Shut::new(
+            Gate::WorkerKiller,
+            format!(
+                "workers {} were lost on this head: it may be the build that kills them",
+                names.join(", ")
+            ),
+        ));
+    }
+    if planned_rerun || desk.history.rerun_in_flight_on(&key.bot).is_some() {
+        return Some(Shut::new(
+            Gate::RerunInFlight,
+            format!("another rerun of {} is under way; one at a time", key.bot),
+        ));
+    }
+    for zone in &attempt.zones {
+        let reruns = desk.history.zone_reruns(zone, desk.now);
+        let limit = usize::try_from(desk.policy.zones.reruns_per_zone_hour).unwrap_or(usize::MAX);
+        if reruns.len() >= limit {
+            let shut = Shut::new(
+                Gate::ZoneBudget,
+                format!("{} at {} had {} reruns in an hour", zone.1, zone.0, reruns.len()),
+            );
+            let oldest = reruns.len().checked_sub(limit).and_then(|i| reruns.get(i));
+            return Some(match oldest {
+                Some(oldest) => shut.until(*oldest + Policy::ZONE_WINDOW),
+                None => shut,
+            });
+        }
+    }
+    None
+}
+
+fn bot_gate(desk: Desk<'_>, key: &BuildKey) -> Option<Shut> {
+    let (_, snapshot) = desk.ledger.bot(&key.bot)?.snapshot.as_ref()?;
+    if let GithubState::Good(Some(quota)) = &snapshot.github
+        && quota.remaining.saturating_mul(10) < quota.limit
+    {
+        return Some(Shut::new(
+            Gate::QuotaLow,
+            format!(
+                "GitHub allows {} more requests of {}",
+                quota.remaining, quota.limit
+            ),
+        ));
+    }
+    let closed = snapshot.repos.get(&key.repo)?.tree_closed?;
+    Some(Shut::new(
+        Gate::TreeClosed,
+        format!("the tree is closed below priority {closed}"),
+    ))
+}
+
+/// The pause after the `count`-th rerun: the base times a triangular number, at most
+/// [`Policy::COOLDOWN_MAX`], and up to a tenth more so that several do not come at once.
+fn cooldown(base: Duration, count: u32, id: &AttemptId) -> Duration {
+    let triangular = count.saturating_mul(count.saturating_add(1)) / 2;
+    let pause = base.saturating_mul(triangular.max(1)).min(Policy::COOLDOWN_MAX);
+    let tenth = u64::try_from(pause.as_millis() / 10).unwrap_or(u64::MAX);
+    let jitter = hash(&id.to_string()).checked_rem(tenth).unwrap_or(0);
+    pause + Duration::from_millis(jitter)
+}
+
+/// FNV-1a: the same text gives the same jitter, on every machine and after every restart.
+fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attempt(ordinal: u32) -> AttemptId {
+        AttemptId {
+            target: Target::Queue {
+                bot: "homu".into(),
+                repo: "servo".into(),
+            },
+            remedy: Remedy::Rerun,
+            ordinal,
+        }
+    }
+
+    #[test]
+    fn the_cooldown_grows_and_is_capped() {
+        let base = Duration::from_secs(300);
+        for (count, least) in [(1, 300), (2, 900), (3, 1800), (7, 8400), (9, 10_800), (50, 10_800)] {
+            let pause = cooldown(base, count, &attempt(count));
+            let least = Duration::from_secs(least);
+            assert!(pause >= least && pause < least + least / 10, "{count}: {pause:?}");
+        }
+    }
+
+    #[test]
+    fn the_jitter_is_the_same_after_a_restart() {
+        let base = Duration::from_secs(300);
+        assert_eq!(cooldown(base, 1, &attempt(1)), cooldown(base, 1, &attempt(1)));
+        assert_ne!(cooldown(base, 1, &attempt(1)), cooldown(base, 1, &attempt(2)));
+    }
+}
