@@ -1,0 +1,111 @@
+//! The journal: what was acknowledged is never lost, and no rule of it depends on its caller.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what the tests share may fail them, as the tests themselves may"
+)]
+
+#[path = "journal/children.rs"]
+mod children;
+#[path = "journal/failing.rs"]
+mod failing;
+#[path = "journal/opening.rs"]
+mod opening;
+#[path = "journal/pruning.rs"]
+mod pruning;
+#[path = "journal/reading.rs"]
+mod reading;
+#[path = "journal/rules.rs"]
+mod rules;
+#[path = "journal/samples.rs"]
+mod samples;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use ci_watchdog::journal::{
+    HistoryFilter, Journal, JournalError, JournalFailure, Memory, PRUNED_MAX, Permit, Reader,
+    Stamped, WATCHED_KEPT,
+};
+use ci_watchdog::model::{Closing, IntentId, Moment, Outcome, Record, Sighting, Step, Target};
+use proptest::prelude::*;
+use rusqlite::Connection;
+use samples::{act, at, build, intent, outcomes, retry, sighting, steps, wall, write};
+use tempfile::TempDir;
+
+/// Not a test: a process that others kill.
+#[test]
+#[ignore = "a part that other tests start as a process of its own"]
+fn child() {
+    children::play();
+}
+
+/// A folder of its own, and a journal's path in it.
+fn place() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    (folder, path)
+}
+
+fn open(path: &Path) -> (Journal, Memory) {
+    Journal::open(path).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn refused(path: &Path) -> JournalError {
+    match Journal::open(path) {
+        Ok((_, memory)) => panic!("{} was opened: {memory:?}", path.display()),
+        Err(error) => error,
+    }
+}
+
+fn records(memory: Memory) -> Vec<Record> {
+    memory
+        .records
+        .into_iter()
+        .map(|stamped| stamped.record)
+        .collect()
+}
+
+fn failure<T>(result: Result<T, JournalError>) -> JournalFailure {
+    match result {
+        Ok(_) => panic!("it succeeded"),
+        Err(error) => error.failure(),
+    }
+}
+
+/// Writes to the file past the journal's own code.
+fn raw(path: &Path) -> Connection {
+    Connection::open(path).unwrap()
+}
+
+/// Not a test of a rule: how long a write takes on this disk.
+#[test]
+#[ignore = "measures this machine's disk"]
+fn write_latency() {
+    let (_folder, path) = place();
+    let (mut journal, _) = open(&path);
+    let mut took: Vec<Duration> = (0..2_000)
+        .map(|pull| {
+            let intent = retry(pull, 1);
+            let began = Instant::now();
+            journal.intend(intent, at(pull), wall(pull)).unwrap();
+            began.elapsed()
+        })
+        .collect();
+    took.sort();
+    let size = journal.size();
+    drop(journal);
+    let began = Instant::now();
+    open(&path);
+    println!(
+        "p50 {:?}, p99 {:?}, max {:?}; {size:?}, opened in {:?}",
+        took[1_000],
+        took[1_980],
+        took[1_999],
+        began.elapsed()
+    );
+}
