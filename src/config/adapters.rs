@@ -1,0 +1,141 @@
+//! `[[bot]]` and `[[provider]]`: their names and kinds; the rest of each table is its adapter's.
+
+use std::collections::BTreeMap;
+
+use crate::bots::Bot;
+use crate::keys::Keys;
+use crate::model::{BotName, ProviderName};
+use crate::providers::Provider;
+
+use super::Kinds;
+
+/// The longest name, characters; names are labels of metrics.
+const NAME_MAX: usize = 64;
+
+/// Everything that is probed or acted on.
+pub(super) struct Adapters {
+    pub bots: Vec<Box<dyn Bot>>,
+    pub providers: Vec<Box<dyn Provider>>,
+    /// Whether every `[[bot]]` of the file is in `bots`.
+    pub complete: bool,
+}
+
+/// Reads all bots and providers; what could not be made of a table was told as a mistake.
+pub(super) fn read(root: &mut Keys<'_>, kinds: Kinds<'_>) -> Adapters {
+    let mut names = Names::default();
+    let (bots, complete) = bots(root, kinds, &mut names);
+    let providers = providers(root, kinds, &mut names);
+    Adapters {
+        bots,
+        providers,
+        complete,
+    }
+}
+
+fn bots(root: &mut Keys<'_>, kinds: Kinds<'_>, names: &mut Names) -> (Vec<Box<dyn Bot>>, bool) {
+    let choices: Vec<_> = kinds.bots.iter().map(|kind| (kind.name, kind)).collect();
+    if !root.has("bot") {
+        let message = format!(
+            "there is none, so that there is nothing to watch; write a table [[bot]] with name and kind = {}",
+            words(&choices)
+        );
+        root.mistake("bot", message);
+    }
+    let tables = root.tables("bot");
+    let all = tables.len();
+    let mut bots = Vec::new();
+    for mut keys in tables {
+        let name = names.read(&mut keys);
+        let Some(kind) = kind(&mut keys, &choices) else {
+            continue;
+        };
+        let Some(bot) = (kind.connect)(BotName::new(name), &mut keys) else {
+            keys.give_up();
+            continue;
+        };
+        // The GitHub behind a bot is a source of its own.
+        names.take(bot.github().as_str());
+        bots.push(bot);
+    }
+    let complete = bots.len() == all;
+    (bots, complete)
+}
+
+fn providers(root: &mut Keys<'_>, kinds: Kinds<'_>, names: &mut Names) -> Vec<Box<dyn Provider>> {
+    let choices: Vec<_> = kinds
+        .providers
+        .iter()
+        .map(|kind| (kind.name, kind))
+        .collect();
+    if !root.has("provider") {
+        let message = format!(
+            "there is none, so that every build stays unknown and nothing is repaired; write a table [[provider]] with name and kind = {}",
+            words(&choices)
+        );
+        root.warning("provider", message);
+    }
+    let mut providers = Vec::new();
+    for mut keys in root.tables("provider") {
+        let name = names.read(&mut keys);
+        let Some(kind) = kind(&mut keys, &choices) else {
+            continue;
+        };
+        match (kind.connect)(ProviderName::new(name), &mut keys) {
+            Some(provider) => providers.push(provider),
+            None => keys.give_up(),
+        }
+    }
+    providers
+}
+
+fn kind<T: Copy>(keys: &mut Keys<'_>, choices: &[(&str, T)]) -> Option<T> {
+    let kind = if keys.has("kind") {
+        keys.choice("kind", choices)
+    } else {
+        keys.mistake("kind", format!("is missing; write {}", words(choices)));
+        None
+    };
+    if kind.is_none() {
+        // Which keys belong to the table, only its kind knows.
+        keys.give_up();
+    }
+    kind
+}
+
+fn words<T>(choices: &[(&str, T)]) -> String {
+    let words: Vec<String> = choices
+        .iter()
+        .map(|(word, _)| format!("\"{word}\""))
+        .collect();
+    words.join(" or ")
+}
+
+/// The names that are taken, over bots, the GitHub behind each, and providers alike: all are
+/// sources, and one name must not stand for two.
+#[derive(Default)]
+struct Names {
+    taken: BTreeMap<String, usize>,
+}
+
+impl Names {
+    /// Reads the name of a table. A wrong one is told, and read on with, so that the mistakes of
+    /// the rest of the table are found at once.
+    fn read(&mut self, keys: &mut Keys<'_>) -> String {
+        const RIGHT: &str = "write 1 to 64 letters, digits, `.`, `_` or `-`";
+        let Some(name) = keys.required_string("name", RIGHT) else {
+            return "unnamed".to_owned();
+        };
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if name.len() > NAME_MAX || !name.chars().all(fits) {
+            keys.mistake("name", format!("does not fit; {RIGHT}"));
+        } else if self.taken.contains_key(&name) {
+            keys.mistake("name", format!("\"{name}\" is taken already; write another, names are unique over all bots and providers"));
+        }
+        self.take(&name);
+        name
+    }
+
+    fn take(&mut self, name: &str) {
+        *self.taken.entry(name.to_owned()).or_default() += 1;
+    }
+}
