@@ -1,0 +1,451 @@
+//! The real loop with the real core and journal, fake adapters, and a paused clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use ci_watchdog::app::{App, Observer, Shared};
+use ci_watchdog::bots::{Bot, BoxFuture};
+use ci_watchdog::clock::Clock;
+use ci_watchdog::config::{Config, JournalSettings, Server};
+use ci_watchdog::decision::policy::{Mode, Policy};
+use ci_watchdog::journal::{Journal, Permit};
+use ci_watchdog::model::{
+    BotName, BotSnapshot, BuildKey, BuildKind, BuilderName, CiSystem, Effect, Expectation, Gate,
+    GithubState, History, MergeSha, Outcome, PendingBuild, Pool, ProbeError, ProbeFailure,
+    ProviderName, ProviderSnapshot, PullOnGithub, Question, RemedyRow, RepoName, RepoSnapshot, Run,
+    RunState, Sha, SourceName, StepKind, Told, Verdict, Witnesses, Worker,
+};
+use ci_watchdog::providers::Provider;
+use ci_watchdog::report::Report;
+
+const OLD: &str = "1111111111111111111111111111111111111111";
+const NEW: &str = "2222222222222222222222222222222222222222";
+
+/// What the fake bot and provider share: one pull request of one repository, one builder.
+#[derive(Default)]
+struct World {
+    /// The commit that the bot waits for; `None`: nothing is pending.
+    pending: Option<&'static str>,
+    /// The provider's runs, each with the commit that it tests.
+    runs: Vec<(&'static str, RunState)>,
+    provider_down: bool,
+    provider_hangs: bool,
+    bot_looks: u32,
+    /// At this look at the bot the lost run is there after all.
+    run_appears_at_look: Option<u32>,
+    sent: Vec<StepKind>,
+    /// How long the bot takes to answer a request.
+    slow_answer: Duration,
+    /// Whether a `retry` makes the bot start a new commit.
+    retry_works: bool,
+}
+
+type SharedWorld = Arc<Mutex<World>>;
+
+struct FakeBot {
+    name: BotName,
+    world: SharedWorld,
+}
+
+const ROWS: [RemedyRow; 2] = [
+    RemedyRow {
+        kind: StepKind::ReleaseSlot,
+        effect: Effect::None,
+        deadline_min: Duration::ZERO,
+    },
+    RemedyRow {
+        kind: StepKind::Retry,
+        effect: Effect::NewRunOrLeftPending,
+        deadline_min: Duration::ZERO,
+    },
+];
+
+impl Bot for FakeBot {
+    fn name(&self) -> &BotName {
+        &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "fake"
+    }
+
+    fn github(&self) -> SourceName {
+        "fake.github".into()
+    }
+
+    fn repos(&self) -> BTreeMap<RepoName, Vec<BuilderName>> {
+        BTreeMap::from([("servo".into(), vec!["linux".into()])])
+    }
+
+    fn own_timeout(&self, _: &RepoName) -> Option<Duration> {
+        None
+    }
+
+    fn observe<'a>(
+        &'a self,
+        _: &'a BTreeMap<BuildKey, Sha>,
+    ) -> BoxFuture<'a, Result<BotSnapshot, ProbeError>> {
+        Box::pin(async move {
+            let mut world = self.world.lock().unwrap();
+            world.bot_looks += 1;
+            if Some(world.bot_looks) == world.run_appears_at_look {
+                world.runs.push((OLD, RunState::Running));
+            }
+            let pending = world.pending.map(|sha| PendingBuild {
+                pull: 7,
+                kind: BuildKind::Auto,
+                merge_sha: MergeSha::Known(sha.into()),
+                head_sha: Some("abc".into()),
+                witnesses: Witnesses::Agree,
+                github: PullOnGithub::Open { head: "abc".into() },
+                expectations: vec![Expectation {
+                    builder: "linux".into(),
+                    system: CiSystem::Buildbot,
+                    told: if sha == NEW {
+                        Told::Started { url: String::new() }
+                    } else {
+                        Told::Nothing
+                    },
+                }],
+                title: "Speed up layout".to_owned(),
+                url: "https://github.com/servo/servo/pull/7".to_owned(),
+            });
+            let repo = RepoSnapshot {
+                pending: pending.into_iter().collect(),
+                ..RepoSnapshot::default()
+            };
+            Ok(BotSnapshot {
+                repos: BTreeMap::from([("servo".into(), repo)]),
+                github: GithubState::NotConfigured,
+                warnings: Vec::new(),
+            })
+        })
+    }
+
+    fn rows(&self) -> &[RemedyRow] {
+        &ROWS
+    }
+
+    fn send<'a>(&'a self, permit: Permit) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            let pause = {
+                let mut world = self.world.lock().unwrap();
+                let kind = permit.step().kind();
+                world.sent.push(kind);
+                if kind == StepKind::Retry && world.retry_works {
+                    world.pending = Some(NEW);
+                    world.runs.push((NEW, RunState::Running));
+                }
+                world.slow_answer
+            };
+            tokio::time::sleep(pause).await;
+            Outcome::Accepted("HTTP 200".to_owned())
+        })
+    }
+}
+
+struct FakeProvider {
+    name: ProviderName,
+    world: SharedWorld,
+}
+
+impl Provider for FakeProvider {
+    fn name(&self) -> &ProviderName {
+        &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "buildbot"
+    }
+
+    fn url(&self) -> &str {
+        "http://127.0.0.1:8010/"
+    }
+
+    fn observe<'a>(
+        &'a self,
+        questions: &'a [Question],
+    ) -> ci_watchdog::providers::BoxFuture<'a, Result<ProviderSnapshot, ProbeError>> {
+        Box::pin(async move {
+            let (down, hangs) = {
+                let world = self.world.lock().unwrap();
+                (world.provider_down, world.provider_hangs)
+            };
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+            if down {
+                return Err(ProbeError::new(ProbeFailure::Connect, "refused"));
+            }
+            let world = self.world.lock().unwrap();
+            let worker = Worker {
+                connected: true,
+                paused: false,
+                graceful: false,
+            };
+            let pool = Pool {
+                workers: BTreeMap::from([("w1".into(), worker), ("w2".into(), worker)]),
+            };
+            let asked: BTreeSet<&Sha> = questions.iter().map(|question| &question.sha).collect();
+            let runs = world.runs.iter().enumerate().map(|(number, (sha, state))| Run {
+                id: number.to_string().as_str().into(),
+                builder: "linux".into(),
+                sha: (*sha).into(),
+                state: *state,
+                number: Some(number as u64),
+                url: None,
+                worker: Some("w1".into()),
+                progress: String::new(),
+                detail: String::new(),
+                behind: None,
+            });
+            Ok(ProviderSnapshot {
+                pools: BTreeMap::from([("linux".into(), pool)]),
+                runs: runs.filter(|run| asked.contains(&run.sha)).collect(),
+                history: asked
+                    .iter()
+                    .map(|sha| ((*sha).clone(), History::Complete))
+                    .collect(),
+                version: None,
+            })
+        })
+    }
+}
+
+/// A clock that follows tokio's paused one, and that a test can push ahead: a suspended machine.
+struct PausedClock {
+    start: tokio::time::Instant,
+    suspended: Mutex<Duration>,
+}
+
+impl Clock for PausedClock {
+    fn boot(&self) -> Duration {
+        self.start.elapsed() + *self.suspended.lock().unwrap()
+    }
+
+    fn wall(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) + self.boot()
+    }
+}
+
+struct Nobody;
+
+impl Observer for Nobody {
+    fn tick(&self, _: &Report) {}
+
+    fn reload(&self, _: bool, _: SystemTime) {}
+}
+
+struct Bench {
+    world: SharedWorld,
+    clock: Arc<PausedClock>,
+    app: App,
+    shared: Arc<Shared>,
+}
+
+impl Bench {
+    fn new(mode: Mode) -> Self {
+        let world: SharedWorld = Arc::new(Mutex::new(World {
+            pending: Some(OLD),
+            retry_works: true,
+            ..World::default()
+        }));
+        let clock = Arc::new(PausedClock {
+            start: tokio::time::Instant::now(),
+            suspended: Mutex::default(),
+        });
+        let policy = Policy {
+            mode,
+            ..Policy::default()
+        };
+        let config = Config {
+            path: PathBuf::from("ci-watchdog.toml"),
+            policy,
+            server: Server::default(),
+            journal: JournalSettings {
+                path: PathBuf::from("journal.db"),
+                retention: JournalSettings::RETENTION,
+            },
+            bots: vec![Box::new(FakeBot {
+                name: "homu".into(),
+                world: Arc::clone(&world),
+            })],
+            providers: vec![Box::new(FakeProvider {
+                name: "buildbot".into(),
+                world: Arc::clone(&world),
+            })],
+            warnings: Vec::new(),
+        };
+        let (journal, memory) = Journal::in_memory().unwrap();
+        let clocks: Arc<dyn Clock> = Arc::<PausedClock>::clone(&clock);
+        let app = App::with_journal(config, journal, memory, clocks, Arc::new(Nobody));
+        let shared = app.shared();
+        Self {
+            world,
+            clock,
+            app,
+            shared,
+        }
+    }
+
+    /// Ticks every ten seconds for so long.
+    async fn run_for(&mut self, time: Duration) {
+        let tick = Duration::from_secs(10);
+        let until = tokio::time::Instant::now() + time;
+        while tokio::time::Instant::now() < until {
+            tokio::time::sleep(tick).await;
+            self.app.tick(tick).await;
+        }
+    }
+
+    fn sent(&self) -> Vec<StepKind> {
+        self.world.lock().unwrap().sent.clone()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut World)) {
+        change(&mut self.world.lock().unwrap());
+    }
+
+    fn verdict(&self) -> Verdict {
+        self.shared.report().builds[0].expectations[0].verdict
+    }
+
+    fn gate(&self) -> Option<Gate> {
+        self.shared.report().builds[0]
+            .hold
+            .as_ref()
+            .map(|hold| hold.gate)
+    }
+}
+
+fn minutes(count: u64) -> Duration {
+    Duration::from_secs(count * 60)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_push_is_released_and_retried_once() {
+    let mut bench = Bench::new(Mode::Act);
+    bench.run_for(minutes(5)).await;
+    assert_eq!(bench.sent(), [], "before its deadline nothing is due");
+    bench.run_for(minutes(1)).await;
+    assert_eq!(bench.sent(), [StepKind::ReleaseSlot, StepKind::Retry]);
+    bench.run_for(minutes(10)).await;
+    assert_eq!(bench.sent().len(), 2, "the new run lives");
+    let report = bench.shared.report();
+    assert_eq!(report.builds[0].generation, 2);
+    assert_eq!(report.builds[0].merge_sha.as_deref(), Some(NEW));
+    assert_eq!(report.journal.open_intents, 0, "its effect was seen");
+}
+
+#[tokio::test(start_paused = true)]
+async fn observing_sends_nothing_and_says_what_would_be_sent() {
+    let mut bench = Bench::new(Mode::Observe);
+    bench.run_for(minutes(10)).await;
+    assert_eq!(bench.sent(), []);
+    assert_eq!(bench.verdict(), Verdict::NoShow);
+    assert_eq!(bench.gate(), Some(Gate::Observe));
+    let report = bench.shared.report();
+    let plan = &report.builds[0].hold.as_ref().unwrap().plan;
+    assert_eq!(plan, &[StepKind::ReleaseSlot, StepKind::Retry]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_the_last_look_sees_stops_the_request() {
+    let mut bench = Bench::new(Mode::Act);
+    bench.run_for(minutes(4)).await;
+    while bench.gate() != Some(Gate::Confirming) {
+        bench.run_for(Duration::from_secs(10)).await;
+    }
+    bench.run_for(Duration::from_secs(10)).await;
+    assert_eq!(bench.gate(), Some(Gate::Confirming), "two looks of three");
+    // The next tick's look confirms the death; the last look is the one after it.
+    let last_look = bench.world.lock().unwrap().bot_looks + 2;
+    bench.change(|world| world.run_appears_at_look = Some(last_look));
+    bench.run_for(minutes(1)).await;
+    assert_eq!(bench.sent(), [], "it lives");
+    assert_eq!(bench.verdict(), Verdict::Alive);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_hangs_is_unknown_and_the_loop_goes_on() {
+    let mut bench = Bench::new(Mode::Act);
+    bench.change(|world| world.provider_hangs = true);
+    bench.run_for(minutes(20)).await;
+    assert_eq!(bench.verdict(), Verdict::Unknown);
+    assert_eq!(bench.sent(), []);
+    let report = bench.shared.report();
+    assert!(report.tick > 30, "{} ticks", report.tick);
+    assert_eq!(
+        report.not_settled, None,
+        "waiting for a probe's deadline is not being stopped"
+    );
+    assert!(report.builds[0].stuck, "people are told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_the_time_of_it_does_not_count() {
+    let mut bench = Bench::new(Mode::Act);
+    bench.change(|world| world.provider_down = true);
+    bench.run_for(minutes(30)).await;
+    bench.change(|world| world.provider_down = false);
+    bench.run_for(minutes(4)).await;
+    assert_eq!(bench.verdict(), Verdict::Starting);
+    assert_eq!(bench.sent(), []);
+    bench.run_for(minutes(3)).await;
+    assert_eq!(bench.sent(), [StepKind::ReleaseSlot, StepKind::Retry]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspended_machine_looks_afresh_before_it_acts() {
+    let mut bench = Bench::new(Mode::Act);
+    bench.run_for(minutes(4)).await;
+    *bench.clock.suspended.lock().unwrap() += minutes(600);
+    bench.run_for(Duration::from_secs(40)).await;
+    assert_eq!(bench.sent(), []);
+    assert!(bench.shared.report().not_settled.is_some());
+    assert_eq!(
+        bench.verdict(),
+        Verdict::Starting,
+        "the ten hours did not count"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_waits_for_the_attempt_under_way() {
+    let bench = Bench::new(Mode::Act);
+    bench.change(|world| {
+        world.slow_answer = Duration::from_secs(3);
+    });
+    let world = Arc::clone(&bench.world);
+    let asked = {
+        let world = Arc::clone(&world);
+        async move {
+            // Ask for the stop while the first request is under way.
+            while world.lock().unwrap().sent.is_empty() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    };
+    bench.app.run(asked).await;
+    assert_eq!(
+        world.lock().unwrap().sent,
+        [StepKind::ReleaseSlot, StepKind::Retry],
+        "the attempt was finished before the stop"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_without_effect_waits_for_its_cooldown() {
+    let mut bench = Bench::new(Mode::Act);
+    bench.change(|world| world.retry_works = false);
+    bench.run_for(minutes(7)).await;
+    assert_eq!(bench.sent().len(), 2);
+    assert_eq!(bench.gate(), Some(Gate::InDoubt), "its effect is awaited");
+    bench.run_for(minutes(2)).await;
+    assert_eq!(bench.gate(), Some(Gate::Cooldown));
+    assert_eq!(bench.sent().len(), 2);
+    bench.run_for(minutes(4)).await;
+    assert_eq!(bench.sent().len(), 4, "a new attempt after the cooldown");
+}
