@@ -85,6 +85,24 @@ impl BuildJudgement {
         lacking.peek().is_some() && lacking.all(|e| e.dead)
     }
 
+    /// Whether it may be about to start, so that it may rightly hold its bot's start slot. What no
+    /// provider serves holds none.
+    pub fn may_be_starting(&self) -> bool {
+        self.expectations.iter().any(|e| match e.verdict {
+            Verdict::Starting | Verdict::Queued | Verdict::Starved => true,
+            Verdict::Unknown => e.provider.is_some(),
+            Verdict::Reported
+            | Verdict::Alive
+            | Verdict::Unreported
+            | Verdict::Outdated
+            | Verdict::Wedged
+            | Verdict::Orphaned
+            | Verdict::Stalled
+            | Verdict::WorkerLost
+            | Verdict::NoShow => false,
+        })
+    }
+
     /// Whether anything of it is dead.
     pub fn any_dead(&self) -> bool {
         self.own == Some(Verdict::Orphaned) || self.expectations.iter().any(|e| e.dead)
@@ -149,23 +167,9 @@ pub fn judge_queues(bench: Bench<'_>, builds: &[BuildJudgement]) -> Vec<QueueJud
             .fresh(bench.now, bench.policy.snapshot_life())
             .is_some();
         // A build that is about to start may hold the slot that the queue waits for.
-        let starting = builds.iter().any(|build| {
-            &build.id.key.bot == bot
-                && build.expectations.iter().any(|e| match e.verdict {
-                    Verdict::Starting | Verdict::Queued | Verdict::Starved | Verdict::Unknown => {
-                        true
-                    }
-                    Verdict::Reported
-                    | Verdict::Alive
-                    | Verdict::Unreported
-                    | Verdict::Outdated
-                    | Verdict::Wedged
-                    | Verdict::Orphaned
-                    | Verdict::Stalled
-                    | Verdict::WorkerLost
-                    | Verdict::NoShow => false,
-                })
-        });
+        let starting = builds
+            .iter()
+            .any(|build| &build.id.key.bot == bot && build.may_be_starting());
         let github_failed = match &snapshot.github {
             GithubState::Failed(_) => true,
             GithubState::NotConfigured | GithubState::Good(_) => false,

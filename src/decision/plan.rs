@@ -328,23 +328,7 @@ fn queue_tells(
 fn releasable(desk: Desk<'_>, bot: &BotName, builds: &[BuildJudgement]) -> Vec<Sha> {
     let starting: BTreeSet<&Sha> = builds
         .iter()
-        .filter(|build| {
-            &build.id.key.bot == bot
-                && build.expectations.iter().any(|e| match e.verdict {
-                    Verdict::Starting | Verdict::Queued | Verdict::Starved | Verdict::Unknown => {
-                        true
-                    }
-                    Verdict::Reported
-                    | Verdict::Alive
-                    | Verdict::Unreported
-                    | Verdict::Outdated
-                    | Verdict::Wedged
-                    | Verdict::Orphaned
-                    | Verdict::Stalled
-                    | Verdict::WorkerLost
-                    | Verdict::NoShow => false,
-                })
-        })
+        .filter(|build| &build.id.key.bot == bot && build.may_be_starting())
         .filter_map(|build| build.merge_sha.as_ref())
         .collect();
     desk.ledger

@@ -189,6 +189,18 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_syncs_the_folder_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = JournalFile::at(&folder.path().join("journal.db")).unwrap();
+        file.create().unwrap();
+        let connection = file.connect().unwrap();
+        let level: i64 = connection
+            .query_row("PRAGMA synchronous", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(level, 3, "EXTRA");
+    }
+
+    #[test]
     fn a_file_that_was_replaced_is_told_from_the_same_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.db");

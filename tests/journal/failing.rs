@@ -202,6 +202,26 @@ fn what_a_failed_write_left_on_disk_is_removed_before_the_next() {
 }
 
 #[test]
+fn a_pruning_that_failed_and_took_effect_all_the_same_is_no_damage() {
+    let (_folder, path) = place();
+    let base = base(&path);
+    let (mut journal, _) = open(&path);
+    let shell = raw(&path);
+    shell
+        .execute_batch("BEGIN; SELECT count(*) FROM record")
+        .unwrap();
+    assert_eq!(failure(prune(&mut journal)), JournalFailure::Busy);
+    shell
+        .execute_batch(
+            "COMMIT; BEGIN; INSERT INTO meta VALUES ('deleting', 1);
+             DELETE FROM record WHERE seq IN (1, 3, 4);
+             DELETE FROM meta WHERE key = 'deleting'; COMMIT",
+        )
+        .unwrap();
+    check_that_it_heals(journal, &path, base, None, "after the pruning");
+}
+
+#[test]
 fn a_journal_that_was_moved_away_takes_nothing_until_it_is_back() {
     let (folder, path) = place();
     let away = folder.path().join("away.db");

@@ -28,11 +28,12 @@ impl Policy {
     ///
     /// Refused, beside values out of their ranges:
     ///
-    /// - Any time shorter than [`Policy::snapshot_life`]. A snapshot may be used for so long, so a
-    ///   shorter deadline could pass, a shorter pause end, and a source be called good, without
-    ///   one fresh look in between. For `settle` it means that nothing from before a suspend is
-    ///   left, since watched time does not see the suspend itself; for `effect`, that an effect
-    ///   gets two looks to be seen.
+    /// - A deadline that condemns (`start`, `heartbeat`, `worker_lost`, `total`, `orphaned`,
+    ///   `pinging`) shorter than [`Policy::snapshot_life`]: it could pass on one snapshot, without
+    ///   a fresh look that might have found a sign of life.
+    /// - Any other time shorter than two ticks: it could pass between two looks, so that an effect
+    ///   is missed, a pause is none, or one good answer makes a source good. What stands between
+    ///   it and a rerun is a death, which is confirmed by the rules above and below.
     /// - `looks × tick` shorter than a snapshot's life: all looks could rest on one stale snapshot.
     /// - `total` not longer than `heartbeat`: a run would be older than any build may be before it
     ///   is even silent, and `on_silence = "alert"` would then rerun at once.
@@ -42,7 +43,8 @@ impl Policy {
     /// provider's own; an outage window shorter than the time over which one outage's deaths come.
     ///
     /// `start`, `report`, `worker_lost` and the others have no order among themselves: each counts
-    /// from another event. Nor has `settle` with `looks × tick`, since both must have passed.
+    /// from another event. Nor has `settle` with `looks × tick`, since both must have passed; the
+    /// latter alone outlasts every snapshot from before a suspend, which watched time does not see.
     ///
     /// A value that a repository or builder takes over from outside is told of once, outside.
     pub fn findings(&self) -> Findings {
@@ -94,12 +96,22 @@ struct Scope<'p, T> {
     around: Option<&'p T>,
 }
 
-/// A duration, its default, and from where on it is fit for more than tests.
+/// A duration of the file.
 struct Time {
     name: &'static str,
     here: Duration,
     usual: Duration,
-    short: Duration,
+    /// From here on it is fit for more than tests.
+    fit: Duration,
+    kind: TimeKind,
+}
+
+#[derive(Clone, Copy)]
+enum TimeKind {
+    /// When it has passed without a sign of life, something is dead.
+    Condemns,
+    /// When it has passed, people are told, a message is replayed, or a pause ends.
+    Waits,
 }
 
 impl Check<'_> {
