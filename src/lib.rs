@@ -12,6 +12,7 @@
 
 pub mod app;
 pub mod bots;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod decision;
@@ -19,7 +20,9 @@ pub mod demo;
 pub mod http;
 pub mod journal;
 pub mod keys;
+pub mod metrics;
 pub mod model;
 pub mod providers;
 pub mod report;
 pub mod secret;
+pub mod web;

@@ -1,0 +1,231 @@
+//! `ci-watchdog explain REPO#PR`.
+
+use std::str::FromStr;
+
+use serde_json::{Value, json};
+
+use super::daemon::{list, text, texts};
+use super::{Explain, FAILED, OK, block_on, complain, daemon, load, say, say_json};
+
+/// A pull request as people name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PullName {
+    bot: Option<String>,
+    repo: String,
+    pull: u64,
+}
+
+impl FromStr for PullName {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "{name:?} names no pull request; write REPO#NUMBER, such as servo#1234 (in a shell \
+                 quote it: a # may begin a comment), or BOT/REPO#NUMBER"
+            )
+        };
+        let (place, number) = name.rsplit_once('#').ok_or_else(wrong)?;
+        let pull = number.parse().map_err(|_| wrong())?;
+        let (bot, repo) = match place.split_once('/') {
+            Some((bot, repo)) => (Some(bot.to_owned()), repo),
+            None => (None, place),
+        };
+        if repo.is_empty() || bot.as_deref() == Some("") {
+            return Err(wrong());
+        }
+        Ok(Self {
+            bot,
+            repo: repo.to_owned(),
+            pull,
+        })
+    }
+}
+
+impl PullName {
+    fn names(&self, value: &Value) -> bool {
+        text(value, "repo") == self.repo
+            && value["pull"].as_u64() == Some(self.pull)
+            && self.bot.as_ref().is_none_or(|bot| text(value, "bot") == bot)
+    }
+}
+
+/// Asks the running watchdog and prints everything that it knows of a pull request.
+pub(super) fn main(arguments: &Explain) -> u8 {
+    let config = match load(arguments.common.config.as_deref()) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let asked = block_on(async {
+        let builds = daemon::get(&config, "/api/v1/builds").await?;
+        let attempts = daemon::get(&config, "/api/v1/attempts").await?;
+        let status = daemon::get(&config, "/api/v1/status").await?;
+        Ok::<_, u8>((builds, attempts, status))
+    });
+    let (builds, attempts, status) = match asked {
+        Ok(Ok(answers)) => answers,
+        Ok(Err(code)) | Err(code) => return code,
+    };
+    let wanted = &arguments.pull;
+    let mine = |value: &Value| -> Vec<Value> {
+        let all = value.as_array().map_or(&[][..], Vec::as_slice);
+        all.iter().filter(|v| wanted.names(v)).cloned().collect()
+    };
+    let (builds, attempts) = (mine(&builds), mine(&attempts));
+    let queues: Vec<&Value> = list(&status, "queues")
+        .iter()
+        .filter(|queue| text(queue, "repo") == wanted.repo)
+        .collect();
+    if queues.is_empty() && builds.is_empty() {
+        let known: Vec<&str> = list(&status, "queues")
+            .iter()
+            .map(|queue| text(queue, "repo"))
+            .collect();
+        complain(&format!(
+            "no bot serves a repository called {:?}; it is the label in the bot's configuration, \
+             one of: {}",
+            wanted.repo,
+            known.join(", ")
+        ));
+        return FAILED;
+    }
+    if arguments.common.json {
+        return say_json(&json!({ "builds": builds, "queues": queues, "attempts": attempts }));
+    }
+    if let Some(why) = status["not_settled"].as_str() {
+        say(&format!("The watchdog is not settled: {why}"));
+    }
+    if builds.is_empty() {
+        say(&format!(
+            "No bot waits for a build of {}#{}.",
+            wanted.repo, wanted.pull
+        ));
+    }
+    for build in &builds {
+        say(&explain(build));
+    }
+    for queue in queues {
+        say(&explain_queue(queue));
+    }
+    if builds.is_empty() && !attempts.is_empty() {
+        say("What was done, latest first:");
+        for attempt in &attempts {
+            say(&explain_attempt(attempt));
+        }
+    }
+    OK
+}
+
+fn explain(build: &Value) -> String {
+    let kind = if build["try"] == true { "a try build" } else { "an auto build" };
+    let sha = build["merge_sha"].as_str().unwrap_or("an unknown commit");
+    let mut lines = vec![
+        format!(
+            "{}#{}: {}",
+            text(build, "repo"),
+            build["pull"],
+            text(build, "verdict")
+        ),
+        format!(
+            "  {} waits for {kind} of {sha}, generation {}, first seen {}",
+            text(build, "bot"),
+            build["generation"],
+            text(build, "first_seen")
+        ),
+    ];
+    lines.extend(texts(build, "evidence").iter().map(|fact| format!("  {fact}")));
+    lines.push("  It waits for:".to_owned());
+    for expectation in list(build, "expectations") {
+        let provider = expectation["provider"].as_str().unwrap_or("no provider");
+        lines.push(format!(
+            "    {} ({provider}): {}",
+            text(expectation, "builder"),
+            text(expectation, "verdict")
+        ));
+        lines.extend(texts(expectation, "evidence").iter().map(|fact| format!("      {fact}")));
+        if let Some(deadline) = expectation["deadline"].as_str() {
+            lines.push(format!("      due {deadline}"));
+        }
+        if let Some(url) = expectation["url"].as_str() {
+            lines.push(format!("      {url}"));
+        }
+    }
+    let holds = list(build, "holds");
+    if holds.is_empty() {
+        lines.push("  Nothing is held.".to_owned());
+    }
+    lines.extend(holds.iter().map(explain_hold));
+    let attempts = list(build, "attempts");
+    if attempts.is_empty() {
+        lines.push("  Nothing was sent for it.".to_owned());
+    } else {
+        lines.push("  What was done, oldest first:".to_owned());
+        lines.extend(attempts.iter().map(explain_attempt));
+    }
+    lines.join("\n")
+}
+
+fn explain_hold(hold: &Value) -> String {
+    let until = hold["until"]
+        .as_str()
+        .map(|until| format!(", until {until}"))
+        .unwrap_or_default();
+    format!(
+        "  {} is held by the gate {}: {}{until}\n    it would send: {}",
+        text(hold, "remedy"),
+        text(hold, "gate"),
+        text(hold, "reason"),
+        texts(hold, "plan").join(", then ")
+    )
+}
+
+fn explain_queue(queue: &Value) -> String {
+    let mut lines = vec![format!(
+        "The queue of {}/{}: {}; {} pending, {} approved",
+        text(queue, "bot"),
+        text(queue, "repo"),
+        text(queue, "verdict"),
+        queue["pending"],
+        queue["approved"]
+    )];
+    lines.extend(texts(queue, "evidence").iter().map(|fact| format!("  {fact}")));
+    if !queue["hold"].is_null() {
+        lines.push(explain_hold(&queue["hold"]));
+    }
+    lines.join("\n")
+}
+
+fn explain_attempt(attempt: &Value) -> String {
+    let steps: Vec<String> = list(attempt, "steps")
+        .iter()
+        .map(|step| {
+            let outcome = step["outcome"].as_str().unwrap_or("outcome unknown");
+            let closing = step["closing"].as_str().unwrap_or("its effect is awaited");
+            format!("{} {outcome}, {closing}", text(step, "step"))
+        })
+        .collect();
+    format!(
+        "    {} {} for {}: {}",
+        text(attempt, "at"),
+        text(attempt, "remedy"),
+        text(attempt, "verdict"),
+        steps.join("; ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pull_request_is_named_with_or_without_its_bot() {
+        let name: PullName = "servo#7".parse().unwrap();
+        assert_eq!((name.bot, name.repo.as_str(), name.pull), (None, "servo", 7));
+        let name: PullName = "homu/servo#7".parse().unwrap();
+        assert_eq!(name.bot.as_deref(), Some("homu"));
+        for wrong in ["", "servo", "#7", "servo#", "servo#x", "/servo#7", "homu/#7"] {
+            let error = wrong.parse::<PullName>().unwrap_err();
+            assert!(error.contains("REPO#NUMBER"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The command line: arguments, subcommands and exit codes.
+
+mod check_config;
+mod daemon;
+mod demo;
+mod explain;
+mod history;
+mod run;
+mod status;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{self, Config};
+
+/// It worked.
+pub const OK: u8 = 0;
+/// It did not; the reason is on standard error.
+pub const FAILED: u8 = 1;
+/// The arguments are not understood (clap's own code).
+pub const USAGE: u8 = 2;
+/// The configuration is refused (`EX_CONFIG` of sysexits.h).
+pub const CONFIG: u8 = 78;
+
+/// Finds the pending builds of a merge bot that no builder is working on any more, and repairs
+/// exactly what was lost.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ci-watchdog",
+    version,
+    after_help = "Exit codes: 0 it worked, 1 it did not, 2 the arguments are not understood, \
+                  78 the configuration is refused."
+)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch the bots of the configuration, and repair what is stuck (in mode = "act").
+    Run(Run),
+    /// Read the configuration and report every mistake at once.
+    CheckConfig(Common),
+    /// What the running watchdog sees: sources, pending builds, holds.
+    Status(Common),
+    /// What the bot waits for in a pull request, on what evidence, what is held and why, and what
+    /// was done.
+    Explain(Explain),
+    /// What was seen and done, from the journal.
+    History(History),
+    /// A fake bot, CI and GitHub on loopback, broken one after the other, with the real watchdog.
+    Demo(Demo),
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// The configuration [default: ci-watchdog.toml here, then in /etc/ci-watchdog].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON for programs.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    /// The configuration [default: ci-watchdog.toml here, then in /etc/ci-watchdog].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How to write the log, on standard error.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// What to log, as in RUST_LOG, which this overrides: "debug", "info,ci_watchdog::app=debug".
+    #[arg(long, value_name = "FILTER")]
+    log_level: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// One object in each line.
+    Json,
+}
+
+#[derive(Debug, Args)]
+struct Explain {
+    /// The pull request: REPO#NUMBER with the repository's label in the bot, or BOT/REPO#NUMBER.
+    #[arg(value_name = "REPO#PR")]
+    pull: explain::PullName,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+struct History {
+    /// Only this repository, by its label in the bot.
+    #[arg(long)]
+    repo: Option<String>,
+    /// Only this pull request.
+    #[arg(long, value_name = "NUMBER")]
+    pull: Option<u64>,
+    /// Only what is not older, such as 90m, 12h or 7d.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    since: Option<std::time::Duration>,
+    /// At most so many records, the newest.
+    #[arg(long, default_value_t = 100)]
+    limit: usize,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+struct Demo {
+    /// Go on after the story until it is interrupted, for a look at the page.
+    #[arg(long)]
+    keep_running: bool,
+}
+
+/// Parses the arguments and runs the subcommand.
+pub fn main() -> ExitCode {
+    let Arguments { command } = Arguments::parse();
+    let code = match command {
+        Command::Run(arguments) => run::main(arguments),
+        Command::CheckConfig(arguments) => check_config::main(&arguments),
+        Command::Status(arguments) => status::main(&arguments),
+        Command::Explain(arguments) => explain::main(&arguments),
+        Command::History(arguments) => history::main(&arguments),
+        Command::Demo(arguments) => demo::main(&arguments),
+    };
+    ExitCode::from(code)
+}
+
+/// Reads the configuration, or says what is wrong with it.
+fn load(explicit: Option<&std::path::Path>) -> Result<Config, u8> {
+    let path = config::find(explicit).map_err(|missing| {
+        complain(&missing.to_string());
+        CONFIG
+    })?;
+    config::load(&path).map_err(|mistakes| {
+        complain(&mistakes.to_string());
+        CONFIG
+    })
+}
+
+/// A complaint on standard error.
+#[allow(clippy::print_stderr, reason = "a command line speaks to people")]
+fn complain(text: &str) {
+    eprintln!("{text}");
+}
+
+/// A line, or several, on standard output. A reader that went away (`| head`) ends nothing badly.
+fn say(text: &str) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    // Nobody is there to be told that nobody is there.
+    let _ = writeln!(out, "{text}");
+}
+
+/// Prints a value as JSON.
+fn say_json(value: &impl serde::Serialize) -> u8 {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => {
+            say(&text);
+            OK
+        }
+        Err(error) => {
+            complain(&format!("it could not be written as JSON: {error}"));
+            FAILED
+        }
+    }
+}
+
+/// Runs a future to its end.
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T, u8> {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => Ok(runtime.block_on(future)),
+        Err(error) => {
+            complain(&format!("the runtime could not be started: {error}"));
+            Err(FAILED)
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! `ci-watchdog status`.
+
+use serde_json::{Value, json};
+
+use super::daemon::{list, text};
+use super::table::table;
+use super::{Common, OK, block_on, daemon, load, say, say_json};
+
+/// Asks the running watchdog and prints what it sees.
+pub(super) fn main(arguments: &Common) -> u8 {
+    let config = match load(arguments.config.as_deref()) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let asked = block_on(async {
+        let status = daemon::get(&config, "/api/v1/status").await?;
+        let builds = daemon::get(&config, "/api/v1/builds").await?;
+        Ok::<_, u8>((status, builds))
+    });
+    let (status, builds) = match asked {
+        Ok(Ok(answers)) => answers,
+        Ok(Err(code)) | Err(code) => return code,
+    };
+    if arguments.json {
+        return say_json(&json!({ "status": status, "builds": builds }));
+    }
+    say(&summary(&status));
+    say("");
+    let builds = builds.as_array().map_or(&[][..], Vec::as_slice);
+    if builds.is_empty() {
+        say("No bot waits for anything.");
+    } else {
+        let rows: Vec<Vec<String>> = builds.iter().map(build).collect();
+        say(&table(&["BUILD", "VERDICT", "SINCE", "HELD BY"], &rows));
+    }
+    OK
+}
+
+fn summary(status: &Value) -> String {
+    let mut lines = vec![format!(
+        "{} in mode {}, tick {} at {}",
+        text(status, "version"),
+        text(status, "mode"),
+        status["tick"],
+        text(status, "at")
+    )];
+    if let Some(why) = status["not_settled"].as_str() {
+        lines.push(format!("not settled: {why}"));
+    }
+    if status["journal"]["writable"] == false {
+        lines.push(format!(
+            "the journal cannot be written, so nothing is sent: {}",
+            text(&status["journal"], "error")
+        ));
+    }
+    for source in list(status, "sources") {
+        let state = match source["up"].as_bool() {
+            Some(true) => "answers".to_owned(),
+            Some(false) => format!("DOWN: {}", text(source, "error")),
+            None => "not looked at yet".to_owned(),
+        };
+        lines.push(format!(
+            "{} {} ({}): {state}",
+            text(source, "role"),
+            text(source, "source"),
+            text(source, "kind")
+        ));
+    }
+    for queue in list(status, "queues") {
+        let verdict = text(queue, "verdict");
+        if verdict != "alive" {
+            lines.push(format!(
+                "queue {}/{}: {verdict}",
+                text(queue, "bot"),
+                text(queue, "repo")
+            ));
+        }
+    }
+    for warning in list(status, "warnings").iter().filter_map(Value::as_str) {
+        lines.push(format!("warning: {warning}"));
+    }
+    lines.join("\n")
+}
+
+fn build(build: &Value) -> Vec<String> {
+    let kind = if build["try"] == true { " (try)" } else { "" };
+    let hold = &build["hold"];
+    let held = if hold.is_null() {
+        String::new()
+    } else {
+        format!("{}: {}", text(hold, "gate"), text(hold, "reason"))
+    };
+    vec![
+        format!("{}#{}{kind}", text(build, "repo"), build["pull"]),
+        text(build, "verdict").to_owned(),
+        text(build, "first_seen").to_owned(),
+        held,
+    ]
+}

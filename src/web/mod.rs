@@ -1,0 +1,102 @@
+//! The HTTP server: metrics, health, the API and the page, all views of the latest report.
+//!
+//! | path | |
+//! |---|---|
+//! | `GET /` | the status page |
+//! | `GET /metrics` | Prometheus' text format |
+//! | `GET /-/healthy` | 200 while the loop ticks |
+//! | `GET /-/ready` | 200 while the journal can be written and every source was looked at |
+//! | `POST /-/reload` | reads the configuration again; needs the token |
+//! | `GET /api/v1/{status,builds,builds/ID,providers,attempts}` | the report as JSON |
+
+mod api;
+mod guard;
+mod page;
+mod server;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+
+use crate::app::Shared;
+use crate::config::Token;
+use crate::metrics::Metrics;
+
+pub use server::{BODY_MAX, CONNECTIONS_MAX, HEADER_TIMEOUT, REQUEST_TIMEOUT, serve};
+
+/// What the handlers read.
+pub struct Web {
+    /// The loop's latest report and health.
+    pub shared: Arc<Shared>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// What changing endpoints ask for; without it they are off.
+    pub token: Option<Token>,
+}
+
+/// The routes, with the guards that every answer passes.
+pub fn router(web: Arc<Web>) -> Router {
+    Router::new()
+        .route("/", get(page::page))
+        .route("/style.css", get(page::style))
+        .route("/metrics", get(metrics))
+        .route("/-/healthy", get(healthy))
+        .route("/-/ready", get(ready))
+        .route("/-/reload", post(reload))
+        .route("/api/v1/status", get(api::status))
+        .route("/api/v1/builds", get(api::builds))
+        .route("/api/v1/builds/{id}", get(api::build))
+        .route("/api/v1/providers", get(api::providers))
+        .route("/api/v1/attempts", get(api::attempts))
+        .fallback(nothing_here)
+        .layer(axum::middleware::from_fn_with_state(
+            Arc::clone(&web),
+            guard::guard,
+        ))
+        .with_state(web)
+}
+
+async fn metrics(State(web): State<Arc<Web>>) -> Response {
+    let text = web.metrics.render(&web.shared.report());
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+async fn healthy(State(web): State<Arc<Web>>) -> Response {
+    let health = web.shared.health();
+    answer(health.loop_alive, "healthy", &health.reasons)
+}
+
+async fn ready(State(web): State<Arc<Web>>) -> Response {
+    let health = web.shared.health();
+    let ready = health.loop_alive && health.journal_writable && health.sources_seen;
+    answer(ready, "ready", &health.reasons)
+}
+
+async fn reload(State(web): State<Arc<Web>>) -> Response {
+    match web.shared.request_reload().await {
+        Ok(Ok(())) => (StatusCode::OK, "reloaded\n").into_response(),
+        Ok(Err(mistakes)) => (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("not reloaded, the configuration from before stays in force:\n{mistakes}\n"),
+        )
+            .into_response(),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the watchdog is stopping\n").into_response(),
+    }
+}
+
+async fn nothing_here() -> Response {
+    (StatusCode::NOT_FOUND, "nothing here; see /\n").into_response()
+}
+
+fn answer(good: bool, word: &str, reasons: &[String]) -> Response {
+    if good {
+        return (StatusCode::OK, format!("{word}\n")).into_response();
+    }
+    let text = format!("not {word}: {}\n", reasons.join("; "));
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+}
