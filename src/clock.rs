@@ -59,9 +59,7 @@ impl WatchedTime {
     pub fn advance(&mut self, boot: Duration, expected: Duration, slack: Duration) -> Advance {
         let elapsed = boot.saturating_sub(self.boot);
         self.boot = boot;
-        let late = elapsed
-            .checked_sub(expected)
-            .filter(|late| *late > slack);
+        let late = elapsed.checked_sub(expected).filter(|late| *late > slack);
         self.now = self.now
             + match late {
                 Some(_) => expected,

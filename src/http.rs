@@ -117,7 +117,10 @@ impl Client {
             Ok(result) => result,
             Err(_) => Err(ProbeError::new(
                 ProbeFailure::Timeout,
-                format!("no answer within {}", humantime::format_duration(self.timeout)),
+                format!(
+                    "no answer within {}",
+                    humantime::format_duration(self.timeout)
+                ),
             )),
         }
     }
@@ -183,7 +186,10 @@ impl Client {
             if body.len() + chunk.len() > request.body_max {
                 return Err(ProbeError::new(
                     ProbeFailure::TooLarge,
-                    format!("{shown_url}: the answer is longer than {} bytes", request.body_max),
+                    format!(
+                        "{shown_url}: the answer is longer than {} bytes",
+                        request.body_max
+                    ),
                 ));
             }
             body.extend_from_slice(&chunk);
@@ -334,7 +340,12 @@ impl Answer {
         };
         let mut error = ProbeError::new(
             failure,
-            format!("{} answered {}{}", self.shown_url, self.status, self.quote()),
+            format!(
+                "{} answered {}{}",
+                self.shown_url,
+                self.status,
+                self.quote()
+            ),
         );
         error.retry_after = self.retry_after();
         Err(error)
@@ -349,7 +360,11 @@ impl Answer {
         serde_json::from_slice(&self.body).map_err(|error| {
             ProbeError::new(
                 ProbeFailure::Parse,
-                format!("{}: not the JSON expected: {error}{}", self.shown_url, self.quote()),
+                format!(
+                    "{}: not the JSON expected: {error}{}",
+                    self.shown_url,
+                    self.quote()
+                ),
             )
         })
     }
@@ -441,7 +456,13 @@ fn etag_key(url: &Url, headers: &HeaderMap) -> String {
     let credential = headers
         .get(AUTHORIZATION)
         .map(|value| ring::digest::digest(&ring::digest::SHA256, value.as_bytes()))
-        .map(|digest| digest.as_ref().iter().map(|b| format!("{b:02x}")).collect::<String>())
+        .map(|digest| {
+            digest
+                .as_ref()
+                .iter()
+                .map(|b| format!("{b:02x}"))
+                .collect::<String>()
+        })
         .unwrap_or_default();
     format!("{credential} {url}")
 }

@@ -5,6 +5,7 @@
 //! a commit, a pull request or a build: their names come from the configuration and from closed
 //! sets, and each family takes at most [`SERIES_MAX`] label sets.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::SystemTime;
@@ -59,7 +60,7 @@ pub struct Metrics {
     sets: Mutex<Sets>,
 }
 
-/// The label sets that each family has taken.
+/// The label sets that each family of counters or histograms has taken.
 type Sets = BTreeMap<&'static str, BTreeSet<Vec<String>>>;
 
 impl Default for Metrics {
@@ -96,7 +97,12 @@ impl Metrics {
                 "config_last_reload_success_timestamp_seconds",
                 "Unix time at which the configuration was last read well.",
             ),
-            probes: counters(&registry, "probes_total", "Looks at sources.", &["source", "role", "kind"]),
+            probes: counters(
+                &registry,
+                "probes_total",
+                "Looks at sources.",
+                &["source", "role", "kind"],
+            ),
             probe_failures: counters(
                 &registry,
                 "probe_failures_total",
@@ -176,7 +182,8 @@ impl Metrics {
                     "ci_watchdog_series_dropped_total",
                     "Label sets that were not exported because their family was full.",
                 );
-                let vec = CounterVec::new(opts, &["family"]).expect("its name and labels are fixed");
+                let vec =
+                    CounterVec::new(opts, &["family"]).expect("its name and labels are fixed");
                 register(&registry, Box::new(vec.clone()));
                 vec
             },
@@ -198,7 +205,11 @@ impl Metrics {
 
     /// Counts an answered request; `handler` is a route's name, never a path.
     pub fn answered(&self, handler: &'static str, code: u16) {
-        self.count("http_requests_total", &self.http, &[handler, &code.to_string()]);
+        self.count(
+            "http_requests_total",
+            &self.http,
+            &[handler, &code.to_string()],
+        );
     }
 
     /// The exposition in Prometheus' text format 0.0.4, with the gauges of this report.
@@ -246,23 +257,52 @@ impl Metrics {
             "Unix time at which the loop last completed a tick; 0 before the first.",
             &[],
         );
-        last.set(&[], if report.tick == 0 { 0.0 } else { report.at.unix() });
+        last.set(
+            &[],
+            if report.tick == 0 {
+                0.0
+            } else {
+                report.at.unix()
+            },
+        );
         let journal = &report.journal;
         for (name, help, value) in [
-            ("journal_writable", "Whether the journal can be written; while it cannot, nothing is acted on.", flag(journal.writable)),
-            ("journal_records", "Records in the journal.", count(journal.records)),
-            ("journal_size_bytes", "Size of the journal.", count(journal.bytes)),
-            ("open_intents", "Requests whose effect is not settled.", small(journal.open_intents)),
+            (
+                "journal_writable",
+                "Whether the journal can be written; while it cannot, nothing is acted on.",
+                flag(journal.writable),
+            ),
+            (
+                "journal_records",
+                "Records in the journal.",
+                count(journal.records),
+            ),
+            (
+                "journal_size_bytes",
+                "Size of the journal.",
+                count(journal.bytes),
+            ),
+            (
+                "open_intents",
+                "Requests whose effect is not settled.",
+                small(journal.open_intents),
+            ),
         ] {
             self.family(registry, name, help, &[]).set(&[], value);
         }
-        let holds = self.family(registry, "holds", "Remedies held now, by the gate that holds them.", &["gate"]);
+        let holds = self.family(
+            registry,
+            "holds",
+            "Remedies held now, by the gate that holds them.",
+            &["gate"],
+        );
         let held = report
             .builds
             .iter()
             .flat_map(|build| &build.holds)
             .chain(report.queues.iter().filter_map(|queue| queue.hold.as_ref()));
-        let mut by_gate: BTreeMap<Gate, usize> = Gate::ALL.into_iter().map(|gate| (gate, 0)).collect();
+        let mut by_gate: BTreeMap<Gate, usize> =
+            Gate::ALL.into_iter().map(|gate| (gate, 0)).collect();
         for hold in held {
             *by_gate.entry(hold.gate).or_default() += 1;
         }
@@ -273,7 +313,12 @@ impl Metrics {
 
     fn source_gauges(&self, registry: &Registry, report: &Report) {
         const LABELS: [&str; 3] = ["source", "role", "kind"];
-        let up = self.family(registry, "source_up", "Whether the last look at a source was good.", &LABELS);
+        let up = self.family(
+            registry,
+            "source_up",
+            "Whether the last look at a source was good.",
+            &LABELS,
+        );
         let success = self.family(
             registry,
             "source_last_success_timestamp_seconds",
@@ -304,7 +349,12 @@ impl Metrics {
     }
 
     fn build_gauges(&self, registry: &Registry, report: &Report) {
-        let pending = self.family(registry, "pending_builds", "Builds that a bot waits for.", &["bot", "repo"]);
+        let pending = self.family(
+            registry,
+            "pending_builds",
+            "Builds that a bot waits for.",
+            &["bot", "repo"],
+        );
         let approved = self.family(
             registry,
             "approved_pull_requests",
@@ -369,7 +419,10 @@ impl Metrics {
         for zone in &report.zones {
             let place = [zone.provider.as_str(), zone.builder.as_str()];
             for each in ZoneState::ALL {
-                state.set(&[place[0], place[1], each.as_str()], flag(zone.state == each));
+                state.set(
+                    &[place[0], place[1], each.as_str()],
+                    flag(zone.state == each),
+                );
             }
             able.set(&place, small(zone.able));
             configured.set(&place, small(zone.configured));
@@ -390,6 +443,7 @@ impl Metrics {
             metrics: self,
             name,
             vec,
+            taken: RefCell::default(),
         }
     }
 
@@ -412,13 +466,17 @@ impl Metrics {
         }
     }
 
-    /// Whether a family may have this label set.
+    /// Whether a family of counters or histograms may have this label set.
     fn room(&self, family: &'static str, labels: &[&str]) -> bool {
         let mut sets = self
             .sets
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let taken = sets.entry(family).or_default();
+        self.take(family, sets.entry(family).or_default(), labels)
+    }
+
+    /// Whether a label set is among those taken, or now joins them; else the drop is counted.
+    fn take(&self, family: &str, taken: &mut BTreeSet<Vec<String>>, labels: &[&str]) -> bool {
         let set: Vec<String> = labels.iter().map(|label| (*label).to_owned()).collect();
         if taken.contains(&set) {
             return true;
@@ -442,16 +500,31 @@ impl Metrics {
         }
         for queue in &report.queues {
             let (bot, repo) = (queue.bot.as_str(), queue.repo.as_str());
-            for verdict in Verdict::ALL.into_iter().filter(|v| *v >= Verdict::Unreported) {
-                self.begin("stuck_detections_total", &self.detections, &[bot, repo, verdict.as_str()]);
+            for verdict in Verdict::ALL
+                .into_iter()
+                .filter(|v| *v >= Verdict::Unreported)
+            {
+                self.begin(
+                    "stuck_detections_total",
+                    &self.detections,
+                    &[bot, repo, verdict.as_str()],
+                );
             }
             self.begin("false_alarms_total", &self.false_alarms, &[bot, repo]);
             for remedy in Remedy::ALL {
-                self.begin("attempts_total", &self.attempts, &[bot, repo, remedy.as_str()]);
+                self.begin(
+                    "attempts_total",
+                    &self.attempts,
+                    &[bot, repo, remedy.as_str()],
+                );
             }
             for step in StepKind::ALL {
                 for outcome in OUTCOMES {
-                    self.begin("requests_total", &self.requests, &[bot, step.as_str(), outcome]);
+                    self.begin(
+                        "requests_total",
+                        &self.requests,
+                        &[bot, step.as_str(), outcome],
+                    );
                 }
                 for closing in Closing::ALL {
                     let labels = [bot, step.as_str(), closing.as_str()];
@@ -472,7 +545,12 @@ impl Metrics {
             } => {
                 let labels = [source.as_str(), role.as_str(), *kind];
                 self.count("probes_total", &self.probes, &labels);
-                self.time("probe_duration_seconds", &self.probe_duration, &labels, took.as_secs_f64());
+                self.time(
+                    "probe_duration_seconds",
+                    &self.probe_duration,
+                    &labels,
+                    took.as_secs_f64(),
+                );
                 if let Some(failure) = failure {
                     let labels = [labels[0], labels[1], labels[2], failure.as_str()];
                     self.count("probe_failures_total", &self.probe_failures, &labels);
@@ -485,15 +563,32 @@ impl Metrics {
                 verdict,
                 after,
             } => {
-                self.count("stuck_detections_total", &self.detections, &[bot, repo, verdict.as_str()]);
-                self.time("detection_seconds", &self.detection, &[bot], after.as_secs_f64());
+                self.count(
+                    "stuck_detections_total",
+                    &self.detections,
+                    &[bot, repo, verdict.as_str()],
+                );
+                self.time(
+                    "detection_seconds",
+                    &self.detection,
+                    &[bot],
+                    after.as_secs_f64(),
+                );
             }
             Event::Held { gate, .. } => self.count("holds_total", &self.holds, &[gate.as_str()]),
             Event::Attempted { bot, repo, remedy } => {
-                self.count("attempts_total", &self.attempts, &[bot, repo, remedy.as_str()]);
+                self.count(
+                    "attempts_total",
+                    &self.attempts,
+                    &[bot, repo, remedy.as_str()],
+                );
             }
             Event::Sent { bot, step, outcome } => {
-                self.count("requests_total", &self.requests, &[bot, step.as_str(), outcome]);
+                self.count(
+                    "requests_total",
+                    &self.requests,
+                    &[bot, step.as_str(), outcome],
+                );
             }
             Event::Settled {
                 bot,
@@ -506,7 +601,12 @@ impl Metrics {
                 self.count("requests_closed_total", &self.closed, &labels);
                 if *closing == Closing::Effect {
                     let labels = [bot.as_str(), remedy.as_str()];
-                    self.time("recovery_seconds", &self.recovery, &labels, after.as_secs_f64());
+                    self.time(
+                        "recovery_seconds",
+                        &self.recovery,
+                        &labels,
+                        after.as_secs_f64(),
+                    );
                 }
             }
             Event::FalseAlarm { bot, repo } => {
@@ -537,24 +637,30 @@ impl Observer for Metrics {
     }
 }
 
-/// One family of gauges in the making.
+/// One family of gauges in the making. What an earlier report named takes no room in it.
 struct Family<'a> {
     metrics: &'a Metrics,
     name: &'static str,
     vec: GaugeVec,
+    taken: RefCell<BTreeSet<Vec<String>>>,
 }
 
 impl Family<'_> {
     fn set(&self, labels: &[&str], value: f64) {
-        if self.metrics.room(self.name, labels) {
+        if self.room(labels) {
             self.vec.with_label_values(labels).set(value);
         }
     }
 
     fn add(&self, labels: &[&str], value: f64) {
-        if self.metrics.room(self.name, labels) {
+        if self.room(labels) {
             self.vec.with_label_values(labels).add(value);
         }
+    }
+
+    fn room(&self, labels: &[&str]) -> bool {
+        let mut taken = self.taken.borrow_mut();
+        self.metrics.take(self.name, &mut taken, labels)
     }
 }
 

@@ -1,5 +1,11 @@
 //! The real loop with the real core and journal, fake adapters, and a paused clock.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what goes wrong in a test fails it"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -189,18 +195,22 @@ impl Provider for FakeProvider {
                 workers: BTreeMap::from([("w1".into(), worker), ("w2".into(), worker)]),
             };
             let asked: BTreeSet<&Sha> = questions.iter().map(|question| &question.sha).collect();
-            let runs = world.runs.iter().enumerate().map(|(number, (sha, state))| Run {
-                id: number.to_string().as_str().into(),
-                builder: "linux".into(),
-                sha: (*sha).into(),
-                state: *state,
-                number: Some(number as u64),
-                url: None,
-                worker: Some("w1".into()),
-                progress: String::new(),
-                detail: String::new(),
-                behind: None,
-            });
+            let runs = world
+                .runs
+                .iter()
+                .enumerate()
+                .map(|(number, (sha, state))| Run {
+                    id: number.to_string().as_str().into(),
+                    builder: "linux".into(),
+                    sha: (*sha).into(),
+                    state: *state,
+                    number: Some(number as u64),
+                    url: None,
+                    worker: Some("w1".into()),
+                    progress: String::new(),
+                    detail: String::new(),
+                    behind: None,
+                });
             Ok(ProviderSnapshot {
                 pools: BTreeMap::from([("linux".into(), pool)]),
                 runs: runs.filter(|run| asked.contains(&run.sha)).collect(),

@@ -1,6 +1,12 @@
 //! The watchdog beside a real homu 0.2.0 and a real Buildbot 4.3: what gets stuck gets going again,
 //! with the smallest repair, and with no hand on it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what goes wrong in a test fails it"
+)]
+
 mod stack;
 
 use std::io::Write as _;
@@ -26,7 +32,10 @@ fn word(exchange: &Exchange) -> String {
         .iter()
         .map(|message| match message {
             Message::Started { builder, revision } => {
-                assert_eq!(builder, "ci-watchdog", "released under a name that nobody has");
+                assert_eq!(
+                    builder, "ci-watchdog",
+                    "released under a name that nobody has"
+                );
                 format!("release {revision}")
             }
             Message::Finished {

@@ -1,6 +1,12 @@
 //! The stack by itself, with no watchdog: homu, Buildbot and GitHub work together
 //! as they do in the world, and break as they do there.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what goes wrong in a test fails it"
+)]
+
 mod stack;
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};

@@ -55,18 +55,13 @@ impl App {
         };
         let (bots, late) = self.look_at_bots(Some(&bot)).await;
         let now = self.watched.now();
+        self.looked = now;
         self.take_bots(now, bots, &mut tick);
         let (providers, late_too) = self.look_at_providers(None).await;
         self.take_providers(now, providers, &mut tick);
         if late.or(late_too).is_some() {
             tracing::warn!(attempt = %attempt.id, "not sent: this process or its machine was stopped during the last look");
-            self.core.record_tick(
-                now,
-                Tick {
-                    late: true,
-                    ..tick
-                },
-            );
+            self.core.record_tick(now, Tick { late: true, ..tick });
             return None;
         }
         self.settle(now);
@@ -111,10 +106,9 @@ impl App {
                     let longest = Policy::HTTP_TIMEOUT + SEND_SLACK;
                     match tokio::time::timeout(longest, bot.send(permit)).await {
                         Ok(outcome) => outcome,
-                        Err(_) => Outcome::Unanswered(format!(
-                            "no answer within {} s",
-                            longest.as_secs()
-                        )),
+                        Err(_) => {
+                            Outcome::Unanswered(format!("no answer within {} s", longest.as_secs()))
+                        }
                     }
                 }
                 None => Outcome::NotSent(format!("the configuration has no bot {bot} any more")),

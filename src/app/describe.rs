@@ -176,7 +176,13 @@ impl App {
         for bot in &self.bots {
             let source = self.core.ledger().bot(bot.name());
             let health = source.map(|source| &source.health);
-            sources.push(self.source(bot.name().as_str(), SourceRole::Bot, bot.kind(), health, None));
+            sources.push(self.source(
+                bot.name().as_str(),
+                SourceRole::Bot,
+                bot.kind(),
+                health,
+                None,
+            ));
             let github = source.and_then(|source| source.snapshot.as_ref());
             let quota = match github.map(|(_, snapshot)| &snapshot.github) {
                 None | Some(GithubState::NotConfigured) => continue,
@@ -225,7 +231,11 @@ impl App {
         now: Moment,
     ) -> BuildReport {
         let key = &build.id.key;
-        let pending = self.core.ledger().build(key).map(|tracked| &tracked.pending);
+        let pending = self
+            .core
+            .ledger()
+            .build(key)
+            .map(|tracked| &tracked.pending);
         let expectations: Vec<ExpectationReport> = build
             .expectations
             .iter()
@@ -260,9 +270,8 @@ impl App {
                 .cloned(),
             holds,
             expectations,
-            attempts: self.attempts(|attempt| {
-                attempt.target.build().map(|build| &build.key) == Some(key)
-            }),
+            attempts: self
+                .attempts(|attempt| attempt.target.build().map(|build| &build.key) == Some(key)),
         }
     }
 
@@ -301,12 +310,7 @@ impl App {
     }
 
     /// Whether people should know of something that no remedy can help, or that is on its way.
-    fn waits_too_long(
-        &self,
-        build: &BuildJudgement,
-        expectation: &Judgement,
-        now: Moment,
-    ) -> bool {
+    fn waits_too_long(&self, build: &BuildJudgement, expectation: &Judgement, now: Moment) -> bool {
         let queue = self
             .policy()
             .timeouts

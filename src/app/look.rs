@@ -80,12 +80,25 @@ impl App {
     /// Takes looks at bots to the core, and writes down what they saw for the first time.
     pub(super) fn take_bots(&mut self, now: Moment, looked: Vec<LookedAtBot>, tick: &mut Tick) {
         for look in looked {
-            self.count(tick, &look.name.to_string(), SourceRole::Bot, look.kind, look.took, look.look.as_ref().err());
+            self.count(
+                tick,
+                &look.name.to_string(),
+                SourceRole::Bot,
+                look.kind,
+                look.took,
+                look.look.as_ref().err(),
+            );
             if let Ok(snapshot) = &look.look {
                 match &snapshot.github {
                     GithubState::NotConfigured => {}
                     GithubState::Good(_) => {
-                        self.note_source(&look.github, SourceRole::Github, "github", look.took, None);
+                        self.note_source(
+                            &look.github,
+                            SourceRole::Github,
+                            "github",
+                            look.took,
+                            None,
+                        );
                     }
                     GithubState::Failed(error) => {
                         let error = error.clone();
@@ -114,7 +127,14 @@ impl App {
         tick: &mut Tick,
     ) {
         for look in looked {
-            self.count(tick, &look.name.to_string(), SourceRole::Provider, look.kind, look.took, look.look.as_ref().err());
+            self.count(
+                tick,
+                &look.name.to_string(),
+                SourceRole::Provider,
+                look.kind,
+                look.took,
+                look.look.as_ref().err(),
+            );
             self.core.record_provider(now, &look.name, look.look);
         }
     }
@@ -147,7 +167,9 @@ impl App {
         if self.told.sources.insert(source.to_owned(), good) != Some(good) {
             match error {
                 None => tracing::info!(source, "answers"),
-                Some(error) => tracing::warn!(source, failure = %error.failure, "does not answer: {}", error.detail),
+                Some(error) => {
+                    tracing::warn!(source, failure = %error.failure, "does not answer: {}", error.detail)
+                }
             }
         }
         if good {
@@ -169,7 +191,10 @@ async fn within<T>(look: impl Future<Output = Result<T, ProbeError>>) -> Result<
         Ok(look) => look,
         Err(_) => Err(ProbeError::new(
             ProbeFailure::Timeout,
-            format!("the whole look took longer than {} s", PROBE_DEADLINE.as_secs()),
+            format!(
+                "the whole look took longer than {} s",
+                PROBE_DEADLINE.as_secs()
+            ),
         )),
     }
 }

@@ -61,6 +61,8 @@ pub struct App {
     shared: Arc<Shared>,
     reloads: mpsc::Receiver<ReloadRequest>,
     tick: u64,
+    /// The moment of the last look.
+    looked: Moment,
     started: SystemTime,
     /// What is worth a log line or a count when it changes.
     told: Told,
@@ -148,6 +150,7 @@ impl App {
             shared,
             reloads,
             tick: 0,
+            looked: now,
             told: Told::default(),
             unsaved: VecDeque::new(),
             journal_error: None,
@@ -196,6 +199,7 @@ impl App {
         let (bots, in_time) = self.look_at_bots(None).await;
         late = late.or(in_time);
         let now = self.watched.now();
+        self.looked = now;
         let mut tick = Tick {
             late: false,
             good: 0,
@@ -221,7 +225,7 @@ impl App {
             self.act(attempt).await;
         }
         let decision = if acted {
-            self.core.decide(self.watched.now(), Look::Again)
+            self.core.decide(self.looked, Look::Again)
         } else {
             decision
         };
@@ -423,7 +427,9 @@ impl Walls {
     fn note(&mut self, record: &Record, wall: SystemTime) {
         match record {
             Record::Sighting(sighting) => {
-                self.first_seen.entry(sighting.build.clone()).or_insert(wall);
+                self.first_seen
+                    .entry(sighting.build.clone())
+                    .or_insert(wall);
             }
             Record::Intent { id, .. } => {
                 self.intents.insert(

@@ -1,7 +1,7 @@
 //! What the loop shares with the web server: the latest report, health, and the way to ask for a reload.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;

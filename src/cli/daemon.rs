@@ -35,7 +35,9 @@ pub(super) async fn get(config: &Config, path: &str) -> Result<Value, u8> {
                 error.detail
             ));
         } else {
-            complain(&format!("the watchdog at {address} did not answer well: {error}"));
+            complain(&format!(
+                "the watchdog at {address} did not answer well: {error}"
+            ));
         }
         FAILED
     })
@@ -48,7 +50,10 @@ pub(super) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 
 /// The elements of a list in an answer.
 pub(super) fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
-    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    value
+        .get(key)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
 }
 
 /// The texts of a list in an answer.

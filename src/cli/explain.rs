@@ -46,7 +46,10 @@ impl PullName {
     fn names(&self, value: &Value) -> bool {
         text(value, "repo") == self.repo
             && value["pull"].as_u64() == Some(self.pull)
-            && self.bot.as_ref().is_none_or(|bot| text(value, "bot") == bot)
+            && self
+                .bot
+                .as_ref()
+                .is_none_or(|bot| text(value, "bot") == bot)
     }
 }
 
@@ -117,7 +120,11 @@ pub(super) fn main(arguments: &Explain) -> u8 {
 }
 
 fn explain(build: &Value) -> String {
-    let kind = if build["try"] == true { "a try build" } else { "an auto build" };
+    let kind = if build["try"] == true {
+        "a try build"
+    } else {
+        "an auto build"
+    };
     let sha = build["merge_sha"].as_str().unwrap_or("an unknown commit");
     let mut lines = vec![
         format!(
@@ -133,7 +140,11 @@ fn explain(build: &Value) -> String {
             text(build, "first_seen")
         ),
     ];
-    lines.extend(texts(build, "evidence").iter().map(|fact| format!("  {fact}")));
+    lines.extend(
+        texts(build, "evidence")
+            .iter()
+            .map(|fact| format!("  {fact}")),
+    );
     lines.push("  It waits for:".to_owned());
     for expectation in list(build, "expectations") {
         let provider = expectation["provider"].as_str().unwrap_or("no provider");
@@ -142,7 +153,11 @@ fn explain(build: &Value) -> String {
             text(expectation, "builder"),
             text(expectation, "verdict")
         ));
-        lines.extend(texts(expectation, "evidence").iter().map(|fact| format!("      {fact}")));
+        lines.extend(
+            texts(expectation, "evidence")
+                .iter()
+                .map(|fact| format!("      {fact}")),
+        );
         if let Some(deadline) = expectation["deadline"].as_str() {
             lines.push(format!("      due {deadline}"));
         }
@@ -188,7 +203,11 @@ fn explain_queue(queue: &Value) -> String {
         queue["pending"],
         queue["approved"]
     )];
-    lines.extend(texts(queue, "evidence").iter().map(|fact| format!("  {fact}")));
+    lines.extend(
+        texts(queue, "evidence")
+            .iter()
+            .map(|fact| format!("  {fact}")),
+    );
     if !queue["hold"].is_null() {
         lines.push(explain_hold(&queue["hold"]));
     }
@@ -220,10 +239,15 @@ mod tests {
     #[test]
     fn a_pull_request_is_named_with_or_without_its_bot() {
         let name: PullName = "servo#7".parse().unwrap();
-        assert_eq!((name.bot, name.repo.as_str(), name.pull), (None, "servo", 7));
+        assert_eq!(
+            (name.bot, name.repo.as_str(), name.pull),
+            (None, "servo", 7)
+        );
         let name: PullName = "homu/servo#7".parse().unwrap();
         assert_eq!(name.bot.as_deref(), Some("homu"));
-        for wrong in ["", "servo", "#7", "servo#", "servo#x", "/servo#7", "homu/#7"] {
+        for wrong in [
+            "", "servo", "#7", "servo#", "servo#x", "/servo#7", "homu/#7",
+        ] {
             let error = wrong.parse::<PullName>().unwrap_err();
             assert!(error.contains("REPO#NUMBER"), "{error}");
         }

@@ -57,7 +57,10 @@ fn row(stamped: &Stamped) -> Vec<String> {
             format!(
                 "{:?}, commit {}",
                 sighting.cause,
-                sighting.merge_sha.as_ref().map_or("unknown", |sha| sha.short())
+                sighting
+                    .merge_sha
+                    .as_ref()
+                    .map_or("unknown", |sha| sha.short())
             ),
         ],
         Record::Intent { id, intent, .. } => [

@@ -177,7 +177,10 @@ fn say_json(value: &impl serde::Serialize) -> u8 {
 
 /// Runs a future to its end.
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, u8> {
-    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => Ok(runtime.block_on(future)),
         Err(error) => {
             complain(&format!("the runtime could not be started: {error}"));

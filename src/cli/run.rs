@@ -11,7 +11,8 @@ use tracing_subscriber::EnvFilter;
 use super::{FAILED, LogFormat, OK, Run, block_on, complain, load};
 use crate::app::{App, Observer, Shared};
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, Token};
+use crate::decision::policy::Mode;
 use crate::metrics::Metrics;
 use crate::web::{self, Web};
 
@@ -39,10 +40,11 @@ pub(super) fn main(arguments: Run) -> u8 {
 async fn watch(config: Config) -> Result<(), String> {
     let stop = CancellationToken::new();
     let address = config.server.listen;
+    let app = open(config)?;
     let listener = TcpListener::bind(address)
         .await
         .map_err(|error| format!("server.listen = {address}: {error}"))?;
-    let running = start(config, listener, stop.clone())?;
+    let running = start(app, listener, stop.clone())?;
     on_signals(&running.shared, &stop)?;
     running.ended.await
 }
@@ -55,24 +57,53 @@ pub(crate) struct Running {
     pub(crate) ended: std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send>>,
 }
 
-/// Starts the loop and the server; both end when `stop` is cancelled.
+/// The loop that is ready to start, with what the server needs.
+pub(crate) struct Opened {
+    app: App,
+    metrics: Arc<Metrics>,
+    token: Option<Token>,
+    mode: Mode,
+}
+
+/// Opens the journal. It comes before the socket: two watchdogs of one configuration share both,
+/// and the journal's lock says who the other one is.
 ///
 /// # Errors
 ///
 /// The journal cannot be opened.
-pub(crate) fn start(
-    config: Config,
-    listener: TcpListener,
-    stop: CancellationToken,
-) -> Result<Running, String> {
+pub(crate) fn open(config: Config) -> Result<Opened, String> {
     let metrics = Arc::new(Metrics::new());
     let clock = Arc::new(SystemClock);
     metrics.reload(true, clock.wall());
     let token = config.server.token.clone();
     let mode = config.policy.mode;
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
     let observer: Arc<dyn Observer> = Arc::<Metrics>::clone(&metrics);
     let app = App::new(config, clock, observer).map_err(|error| error.to_string())?;
+    Ok(Opened {
+        app,
+        metrics,
+        token,
+        mode,
+    })
+}
+
+/// Starts the loop and the server; both end when `stop` is cancelled.
+///
+/// # Errors
+///
+/// The socket has no address.
+pub(crate) fn start(
+    opened: Opened,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> Result<Running, String> {
+    let Opened {
+        app,
+        metrics,
+        token,
+        mode,
+    } = opened;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
     let shared = app.shared();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -80,7 +111,7 @@ pub(crate) fn start(
         "watching; the page is http://{address}/"
     );
     let router = web::router(Arc::new(Web {
-        shared: Arc::clone(&shared),
+        shared: Arc::<Shared>::clone(&shared),
         metrics,
         token,
     }));
@@ -165,8 +196,9 @@ fn notify_systemd(shared: &Arc<Shared>, stop: CancellationToken) {
 
 fn log(arguments: &Run) -> Result<(), String> {
     let filter = match &arguments.log_level {
-        Some(level) => EnvFilter::try_new(level)
-            .map_err(|error| format!("--log-level {level}: {error}; write \"info\" or \"debug\""))?,
+        Some(level) => EnvFilter::try_new(level).map_err(|error| {
+            format!("--log-level {level}: {error}; write \"info\" or \"debug\"")
+        })?,
         None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
     };
     let builder = tracing_subscriber::fmt()

@@ -11,9 +11,9 @@ use super::plan::{Attempt, Desk, Operator, Plan, follow_up_wanted, plan};
 use super::policy::Policy;
 use super::zones::Zones;
 use crate::model::{
-    BotName, BotSnapshot, BuildKey, BuilderName, Closing, IntentId, Moment, Outcome, ProbeError,
-    ProviderName, ProviderSnapshot, Question, Record, RemedyRow, RepoName, Sha, Sighting,
-    SightingCause, Step, StepKind, Verdict,
+    AttemptId, BotName, BotSnapshot, BuildKey, BuilderName, Closing, IntentId, Moment, Outcome,
+    ProbeError, ProviderName, ProviderSnapshot, Question, Record, RemedyRow, RepoName, Sha,
+    Sighting, SightingCause, Step, StepKind, Verdict,
 };
 
 /// What the core knows of the set-up; it changes with the configuration only.
@@ -158,7 +158,12 @@ impl Core {
 
     /// Opens the generation that a settled rerun made, where the build is still pending on the same
     /// commit; else the next look at the bot opens it.
-    pub fn open_generation(&mut self, now: Moment, id: IntentId, closing: Closing) -> Option<Sighting> {
+    pub fn open_generation(
+        &mut self,
+        now: Moment,
+        id: IntentId,
+        closing: Closing,
+    ) -> Option<Sighting> {
         let state = self.history.intent(id)?;
         let rerun = state.intent.step.kind() == StepKind::Retry && closing == Closing::Effect;
         let build = state.intent.attempt.target.build()?;
@@ -173,6 +178,10 @@ impl Core {
 
     /// Judges and plans.
     pub fn decide(&mut self, now: Moment, look: Look) -> Decision {
+        self.decide_for(now, look, None)
+    }
+
+    fn decide_for(&mut self, now: Moment, look: Look, continuing: Option<&AttemptId>) -> Decision {
         let mut decision = Decision {
             builds: judge_builds(self.bench(now)),
             ..Decision::default()
@@ -187,20 +196,31 @@ impl Core {
             self.clear_signs_of_life(&mut decision);
         }
         decision.queues = judge_queues(self.bench(now), &decision.builds);
-        decision.plan = plan(self.desk(now), &decision.builds, &decision.queues);
+        decision.plan = plan(
+            self.desk(now, continuing),
+            &decision.builds,
+            &decision.queues,
+        );
         decision
     }
 
     /// Whether an attempt's step is still wanted after a last look: planned anew, or a harmless
     /// follow-up of a step that was sent.
-    pub fn still_wanted(&mut self, now: Moment, attempt: &Attempt, step: &Step, first: bool) -> bool {
-        let decision = self.decide(now, Look::Again);
+    pub fn still_wanted(
+        &mut self,
+        now: Moment,
+        attempt: &Attempt,
+        step: &Step,
+        first: bool,
+    ) -> bool {
+        let continuing = (!first).then_some(&attempt.id);
+        let decision = self.decide_for(now, Look::Again, continuing);
         let planned = decision
             .plan
             .attempts
             .iter()
             .any(|again| again.id == attempt.id && again.steps.contains(step));
-        planned || (!first && follow_up_wanted(self.desk(now), &attempt.id.target, step))
+        planned || (!first && follow_up_wanted(self.desk(now, None), &attempt.id.target, step))
     }
 
     /// What a provider must be asked.
@@ -254,7 +274,7 @@ impl Core {
         }
     }
 
-    fn desk(&self, now: Moment) -> Desk<'_> {
+    fn desk<'a>(&'a self, now: Moment, continuing: Option<&'a AttemptId>) -> Desk<'a> {
         Desk {
             ledger: &self.ledger,
             history: &self.history,
@@ -264,6 +284,7 @@ impl Core {
             operator: &self.operator,
             rows: &self.setup.rows,
             own_timeouts: &self.setup.own_timeouts,
+            continuing,
             now,
         }
     }
@@ -277,14 +298,9 @@ impl Core {
                 && state.maybe_sent()
                 && matches!(state.closing, None | Some((_, Closing::Effect)))
                 && !matches!(state.outcome, Some((_, Outcome::Refused(_))))
-                && state
-                    .intent
-                    .attempt
-                    .target
-                    .build()
-                    .is_some_and(|build| {
-                        build.key == sighting.build.key && Some(build.generation) == before
-                    })
+                && state.intent.attempt.target.build().is_some_and(|build| {
+                    build.key == sighting.build.key && Some(build.generation) == before
+                })
         });
         if ours && sighting.cause == SightingCause::OthersRerun {
             sighting.cause = SightingCause::OurRerun;
@@ -300,13 +316,29 @@ impl Core {
                 continue;
             }
             let own_dead = build.own == Some(Verdict::Orphaned);
-            self.count_one(now, key, None, own_dead, own_dead.then_some(Verdict::Orphaned), now, &mut decision.detected);
+            self.count_one(
+                now,
+                key,
+                None,
+                own_dead,
+                own_dead.then_some(Verdict::Orphaned),
+                now,
+                &mut decision.detected,
+            );
             for expectation in &build.expectations {
                 let builder = Some(&expectation.builder);
                 if expectation.dead {
                     let verdict = Some(expectation.verdict);
                     let sign = expectation.last_sign;
-                    self.count_one(now, key, builder, true, verdict, sign, &mut decision.detected);
+                    self.count_one(
+                        now,
+                        key,
+                        builder,
+                        true,
+                        verdict,
+                        sign,
+                        &mut decision.detected,
+                    );
                 } else if self.ledger.clear_death(key, builder).is_some()
                     && shows_life(expectation.verdict)
                 {
@@ -316,7 +348,10 @@ impl Core {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one place counts, two places call it")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one place counts, two places call it"
+    )]
     fn count_one(
         &mut self,
         now: Moment,

@@ -131,7 +131,9 @@ impl History {
 
     /// The intents that are not settled, oldest first.
     pub fn open(&self) -> impl Iterator<Item = &IntentState> {
-        self.intents.values().filter(|state| state.closing.is_none())
+        self.intents
+            .values()
+            .filter(|state| state.closing.is_none())
     }
 
     /// The name of the next attempt on a target. An attempt whose main request has no intent yet
@@ -189,7 +191,31 @@ impl History {
         })
     }
 
-    /// The main requests of a tell that may have reached the bot since one last had an effect.
+    /// Whether the bot was made to forget a builder's green result in this generation, so that a
+    /// rerun makes a new commit.
+    pub fn forgotten(&self, build: &BuildId, builder: &BuilderName) -> bool {
+        self.intents.values().any(|state| {
+            state.intent.attempt.target.build() == Some(build)
+                && state.maybe_sent()
+                && matches!(
+                    &state.intent.step,
+                    Step::ForgetGreen { builders, .. } if builders.iter().any(|(name, _)| name == builder)
+                )
+        })
+    }
+
+    /// When a request of an attempt was last written down, and how many were.
+    pub fn begun(&self, attempt: &AttemptId) -> Option<(Moment, usize)> {
+        let written = self
+            .intents
+            .values()
+            .filter(|state| &state.intent.attempt == attempt && state.maybe_sent());
+        let times: Vec<Moment> = written.map(|state| state.at).collect();
+        Some((*times.iter().max()?, times.len()))
+    }
+
+    /// The main requests of a tell that may have reached the bot: for a queue since one last had an
+    /// effect, else all, since a message that had its effect is not lost again by itself.
     pub fn tells<'a>(
         &'a self,
         target: &'a Target,
@@ -204,7 +230,7 @@ impl History {
             .intents
             .values()
             .filter(of_target)
-            .filter(|state| state.effective())
+            .filter(|state| remedy == Remedy::Unwedge && state.effective())
             .map(|state| state.id)
             .max();
         self.intents
@@ -297,10 +323,7 @@ impl History {
             .filter_map(|state| {
                 let row = rows
                     .get(state.intent.attempt.target.bot())
-                    .and_then(|rows| {
-                        rows.iter()
-                            .find(|row| row.kind == state.intent.step.kind())
-                    });
+                    .and_then(|rows| rows.iter().find(|row| row.kind == state.intent.step.kind()));
                 Some((state.id, closing(state, row, ledger, policy, now)?))
             })
             .collect()
@@ -334,11 +357,7 @@ impl History {
 }
 
 /// How long a bot may take to show a request's effect.
-pub fn effect_deadline(
-    row: Option<&RemedyRow>,
-    policy: &Policy,
-    repo: &RepoName,
-) -> Duration {
+pub fn effect_deadline(row: Option<&RemedyRow>, policy: &Policy, repo: &RepoName) -> Duration {
     let least = row.map_or(Duration::ZERO, |row| row.deadline_min);
     policy.timeouts.repo(repo).effect.max(least)
 }
@@ -390,7 +409,10 @@ fn closing(
         wait += Policy::ACT_DEADLINE + Policy::HTTP_TIMEOUT;
     }
     // Time in which the bot did not answer says nothing about its effect.
-    let from = source.health.last_bad.map_or(state.at, |bad| bad.max(state.at));
+    let from = source
+        .health
+        .last_bad
+        .map_or(state.at, |bad| bad.max(state.at));
     let over = source.health.error.is_none() && looked.since(from) >= wait && now >= looked;
     over.then_some(Closing::NoEffect)
 }
@@ -406,16 +428,19 @@ fn effect_seen(effect: Effect, state: &IntentState, ledger: &Ledger) -> bool {
         Effect::None => true,
         Effect::ResultKnownOrLeftPending => match (pending, &state.intent.step) {
             (None, _) => true,
-            (Some(tracked), Step::ReplayResult { builder, report, .. }) => {
-                tracked.pending.expectations.iter().any(|e| {
-                    &e.builder == builder
-                        && match &e.told {
-                            Told::Green { .. } => report.green,
-                            Told::Red { .. } => !report.green,
-                            Told::Nothing | Told::Started { .. } => false,
-                        }
-                })
-            }
+            (
+                Some(tracked),
+                Step::ReplayResult {
+                    builder, report, ..
+                },
+            ) => tracked.pending.expectations.iter().any(|e| {
+                &e.builder == builder
+                    && match &e.told {
+                        Told::Green { .. } => report.green,
+                        Told::Red { .. } => !report.green,
+                        Told::Nothing | Told::Started { .. } => false,
+                    }
+            }),
             (
                 Some(_),
                 Step::ReleaseSlot { .. }

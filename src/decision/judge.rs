@@ -284,12 +284,13 @@ fn startable(pull: &ApprovedPull, tree_closed: Option<i64>) -> bool {
 }
 
 fn judge_build(bench: Bench<'_>, tracked: &Tracked) -> BuildJudgement {
-    let expectations: Vec<Judgement> = tracked
+    let mut expectations: Vec<Judgement> = tracked
         .pending
         .expectations
         .iter()
         .map(|expectation| judge_expectation(bench, tracked, expectation))
         .collect();
+    spare_forgotten(bench, tracked, &mut expectations);
     let (own, evidence, deadline) = judge_whole(bench, tracked, &expectations);
     let worst = expectations
         .iter()
@@ -311,7 +312,44 @@ fn judge_build(bench: Bench<'_>, tracked: &Tracked) -> BuildJudgement {
         deadline,
         expectations,
         outdated: tracked.outdated_since.is_some(),
-        runs: tracked.runs.keys().chain(&tracked.before).cloned().collect(),
+        runs: tracked
+            .runs
+            .keys()
+            .chain(&tracked.before)
+            .cloned()
+            .collect(),
+    }
+}
+
+/// A green result that the bot was made to forget for a rerun is not lost, as long as all the rest
+/// that is lacking is dead. If something of the rest shows life, the rerun is off, and the result is
+/// to be replayed like any other.
+fn spare_forgotten(bench: Bench<'_>, tracked: &Tracked, expectations: &mut [Judgement]) {
+    let forgotten: Vec<bool> = expectations
+        .iter()
+        .map(|e| {
+            e.report.as_ref().is_some_and(|report| report.green)
+                && bench.history.forgotten(&tracked.id, &e.builder)
+        })
+        .collect();
+    let mut rest = expectations
+        .iter()
+        .zip(&forgotten)
+        .filter(|(e, forgotten)| e.lacking && !**forgotten)
+        .peekable();
+    if rest.peek().is_none() || !rest.all(|(e, _)| e.dead) {
+        return;
+    }
+    for (expectation, _) in expectations
+        .iter_mut()
+        .zip(&forgotten)
+        .filter(|(_, forgotten)| **forgotten)
+    {
+        expectation.verdict = Verdict::Reported;
+        expectation.dead = false;
+        expectation.lacking = false;
+        expectation.report = None;
+        expectation.evidence.0.push(Fact::ForgottenOnPurpose);
     }
 }
 
@@ -381,11 +419,7 @@ fn judge_whole(
     (Some(own), Evidence::of(fact), Some(deadline))
 }
 
-fn judge_expectation(
-    bench: Bench<'_>,
-    tracked: &Tracked,
-    expectation: &Expectation,
-) -> Judgement {
+fn judge_expectation(bench: Bench<'_>, tracked: &Tracked, expectation: &Expectation) -> Judgement {
     let key = &tracked.id.key;
     let mut judgement = Judgement {
         builder: expectation.builder.clone(),
@@ -447,7 +481,15 @@ fn judge_expectation(
                 .filter(|run| !named_by_red_row(&expectation.told, run))
                 .last();
             match newest {
-                Some(run) => judge_run(bench, tracked, expectation, timeouts, &look, run, &mut judgement),
+                Some(run) => judge_run(
+                    bench,
+                    tracked,
+                    expectation,
+                    timeouts,
+                    &look,
+                    run,
+                    &mut judgement,
+                ),
                 None => judge_absence(bench, tracked, timeouts, &look, &mut judgement),
             }
         }
@@ -540,7 +582,11 @@ fn bot_silence(bench: Bench<'_>, bot: &BotName) -> Option<(Fact, Option<Moment>)
     let fresh = source.and_then(|s| s.fresh(bench.now, bench.policy.snapshot_life()));
     match fresh {
         Some(_) => None,
-        None => Some(silence(bench.now, bot_source(bot), source.map(|s| &s.health))),
+        None => Some(silence(
+            bench.now,
+            bot_source(bot),
+            source.map(|s| &s.health),
+        )),
     }
 }
 
@@ -657,7 +703,12 @@ fn judge_run(
                         url: run.url.clone(),
                     });
                     let deadline = watch.state_since + timeouts.report;
-                    settle(judgement, now, (Verdict::Unreported, deadline), Verdict::Alive);
+                    settle(
+                        judgement,
+                        now,
+                        (Verdict::Unreported, deadline),
+                        Verdict::Alive,
+                    );
                     judgement.dead = false;
                     judgement.start_unheard_since = unheard(expectation, watch.started, timeouts);
                     let told = bench.history.told_without_effect(&tracked.id, &run.builder);
@@ -677,7 +728,12 @@ fn judge_run(
                     }
                     judgement.lost_worker.clone_from(&run.worker);
                     let deadline = watch.state_since + timeouts.worker_lost;
-                    settle(judgement, now, (Verdict::WorkerLost, deadline), Verdict::Starting);
+                    settle(
+                        judgement,
+                        now,
+                        (Verdict::WorkerLost, deadline),
+                        Verdict::Starting,
+                    );
                 }
             }
         }
@@ -703,7 +759,12 @@ fn judge_absence(
         waited: bench.now.since(tracked.start_from),
     });
     let deadline = tracked.start_from + timeouts.start;
-    settle(judgement, bench.now, (Verdict::NoShow, deadline), Verdict::Starting);
+    settle(
+        judgement,
+        bench.now,
+        (Verdict::NoShow, deadline),
+        Verdict::Starting,
+    );
 }
 
 /// The verdict once its deadline has passed, else the one before it.

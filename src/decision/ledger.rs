@@ -359,11 +359,18 @@ impl Ledger {
     }
 
     /// Restarts every age of the builds that a zone serves: its outage is over.
-    pub fn restart_zone(&mut self, now: Moment, routes: &Routes, zone: &(ProviderName, BuilderName)) {
+    pub fn restart_zone(
+        &mut self,
+        now: Moment,
+        routes: &Routes,
+        zone: &(ProviderName, BuilderName),
+    ) {
         for tracked in self.builds.values_mut() {
-            let served = tracked.pending.expectations.iter().any(|e| {
-                e.builder == zone.1 && routes.providers(e.system).contains(&zone.0)
-            });
+            let served = tracked
+                .pending
+                .expectations
+                .iter()
+                .any(|e| e.builder == zone.1 && routes.providers(e.system).contains(&zone.0));
             if served {
                 tracked.start_from = now;
                 tracked.restart(now);
@@ -476,14 +483,11 @@ impl Ledger {
         let Some(tracked) = self.builds.get_mut(key) else {
             return 0;
         };
-        let death = tracked
-            .deaths
-            .entry(builder.cloned())
-            .or_insert(Death {
-                looks: 0,
-                since: now,
-                announced: false,
-            });
+        let death = tracked.deaths.entry(builder.cloned()).or_insert(Death {
+            looks: 0,
+            since: now,
+            announced: false,
+        });
         death.looks = death.looks.saturating_add(1);
         death.looks
     }
@@ -499,11 +503,7 @@ impl Ledger {
     /// Forgets the deaths of something that was seen otherwise; gives back the death where it had
     /// been told already: a false alarm, if what was seen is life.
     pub fn clear_death(&mut self, key: &BuildKey, builder: Option<&BuilderName>) -> Option<Death> {
-        let death = self
-            .builds
-            .get_mut(key)?
-            .deaths
-            .remove(&builder.cloned())?;
+        let death = self.builds.get_mut(key)?.deaths.remove(&builder.cloned())?;
         death.announced.then_some(death)
     }
 
@@ -644,7 +644,13 @@ impl Ledger {
         }
     }
 
-    fn see_queue(&mut self, now: Moment, bot: &BotName, repo: &RepoName, approved: &[ApprovedPull]) {
+    fn see_queue(
+        &mut self,
+        now: Moment,
+        bot: &BotName,
+        repo: &RepoName,
+        approved: &[ApprovedPull],
+    ) {
         let queue = self.queues.entry((bot.clone(), repo.clone())).or_default();
         let mut outdated = BTreeMap::new();
         for pull in approved {
@@ -822,9 +828,10 @@ fn since(before: Option<Moment>, holds: bool, now: Moment) -> Option<Moment> {
     if holds { before.or(Some(now)) } else { None }
 }
 
-/// The time in which a source did not answer, where it is longer than a snapshot's life.
+/// The time in which a source did not answer, where a look at it failed since the last good one and
+/// that is longer ago than a snapshot may be used. Slow looks alone are no gap.
 fn gap<T>(source: &Source<T>, now: Moment, life: Duration) -> Option<Duration> {
-    let silent_since = source.seen_at().or(source.health.failing_since)?;
-    let gap = now.since(silent_since);
+    let failing_since = source.health.failing_since?;
+    let gap = now.since(source.seen_at().unwrap_or(failing_since));
     (gap > life).then_some(gap)
 }

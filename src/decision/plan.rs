@@ -15,6 +15,9 @@ use crate::model::{
     Told, Verdict, WorkerName,
 };
 
+/// Requests of one attempt that may be sent before its main one; beyond them it is held.
+const BEGINNINGS_MAX: usize = 6;
+
 /// What an operator or another system says about acting. A gate whose source is not configured is
 /// satisfied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -111,6 +114,9 @@ pub struct Desk<'a> {
     pub rows: &'a BTreeMap<BotName, Vec<RemedyRow>>,
     /// Each repository's own timeout in its bot, where it has one.
     pub own_timeouts: &'a BTreeMap<(BotName, RepoName), Duration>,
+    /// The attempt whose later requests are about to be sent; planning anew must not hold it for
+    /// its own earlier ones.
+    pub continuing: Option<&'a AttemptId>,
     /// Now.
     pub now: Moment,
 }
@@ -168,7 +174,10 @@ pub fn follow_up_wanted(desk: Desk<'_>, target: &Target, step: &Step) -> bool {
     match step {
         Step::ReleaseSlot { shas } => !desk.ledger.builds().any(|tracked| {
             &tracked.id.key.bot == bot
-                && tracked.merge_sha.as_ref().is_some_and(|sha| shas.contains(sha))
+                && tracked
+                    .merge_sha
+                    .as_ref()
+                    .is_some_and(|sha| shas.contains(sha))
         }),
         Step::Nudge { .. } => {
             let pending = desk.ledger.builds().any(|tracked| {
@@ -277,11 +286,7 @@ fn tells(desk: Desk<'_>, build: &BuildJudgement) -> Vec<Attempt> {
     attempts
 }
 
-fn queue_tells(
-    desk: Desk<'_>,
-    queue: &QueueJudgement,
-    builds: &[BuildJudgement],
-) -> Vec<Attempt> {
+fn queue_tells(desk: Desk<'_>, queue: &QueueJudgement, builds: &[BuildJudgement]) -> Vec<Attempt> {
     let mut attempts = Vec::new();
     if queue.verdict == Verdict::Unknown {
         return attempts;
@@ -305,7 +310,12 @@ fn queue_tells(
                 repo: queue.repo.clone(),
                 pull: *pull,
             };
-            attempts.push(of_queue(target, Remedy::ReplayPull, Verdict::Outdated, steps));
+            attempts.push(of_queue(
+                target,
+                Remedy::ReplayPull,
+                Verdict::Outdated,
+                steps,
+            ));
         }
     }
     if let (Verdict::Wedged, Some(next)) = (queue.verdict, queue.next) {
@@ -513,6 +523,7 @@ fn gate(
     planned_rerun: bool,
 ) -> Option<Shut> {
     common_gate(desk, attempt)
+        .or_else(|| begun_gate(desk, attempt))
         .or_else(|| match rerun {
             None => tell_gate(desk, attempt),
             Some(build) => rerun_gate(desk, attempt, build, planned_rerun),
@@ -533,7 +544,12 @@ fn common_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
         return Some(Shut::new(Gate::Paused, format!("paused: {reason}")));
     }
     let builders: Vec<Option<BuilderName>> = std::iter::once(None)
-        .chain(attempt.zones.iter().map(|(_, builder)| Some(builder.clone())))
+        .chain(
+            attempt
+                .zones
+                .iter()
+                .map(|(_, builder)| Some(builder.clone())),
+        )
         .chain(match target {
             Target::Expectation { builder, .. } => vec![Some(builder.clone())],
             Target::Build(_) | Target::Pull { .. } | Target::Queue { .. } => Vec::new(),
@@ -555,8 +571,7 @@ fn common_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
     }
     let bot = desk.ledger.bot(target.bot());
     let answers = bot.is_some_and(|bot| {
-        bot.health.error.is_none()
-            && bot.fresh(desk.now, desk.policy.snapshot_life()).is_some()
+        bot.health.error.is_none() && bot.fresh(desk.now, desk.policy.snapshot_life()).is_some()
     });
     if !answers {
         let why = bot
@@ -594,6 +609,28 @@ fn common_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
     })
 }
 
+/// An attempt that was begun and not carried through is not begun again at every tick, nor for ever.
+fn begun_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
+    if desk.continuing == Some(&attempt.id) {
+        return None;
+    }
+    let (last, requests) = desk.history.begun(&attempt.id)?;
+    if requests >= BEGINNINGS_MAX {
+        return Some(Shut::new(
+            Gate::MessageSent,
+            format!("begun with {requests} requests and never carried through; a person must look"),
+        ));
+    }
+    let next = last + effect_deadline(None, desk.policy, attempt.id.target.repo());
+    (desk.now < next).then(|| {
+        Shut::new(
+            Gate::MessageSent,
+            "begun a moment ago and not carried through, because the last look saw something else",
+        )
+        .until(next)
+    })
+}
+
 /// Whether an open intent must be settled first: any on the same target; for a rerun any on the
 /// same build; and for anything on a build an open rerun of it.
 fn blocks(open: &Intent, attempt: &Attempt) -> bool {
@@ -613,10 +650,10 @@ fn tell_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
     let sent: Vec<_> = desk.history.tells(target, attempt.id.remedy).collect();
     if let Some(last) = sent.last() {
         let times = u32::try_from(sent.len()).unwrap_or(u32::MAX);
-        let row = desk.rows.get(target.bot()).and_then(|rows| {
-            rows.iter()
-                .find(|row| row.kind == last.intent.step.kind())
-        });
+        let row = desk
+            .rows
+            .get(target.bot())
+            .and_then(|rows| rows.iter().find(|row| row.kind == last.intent.step.kind()));
         let next = last.at + effect_deadline(row, desk.policy, repo);
         let word = match &last.outcome {
             Some((_, Outcome::Refused(why))) => format!("refused: {why}"),
@@ -724,7 +761,10 @@ fn law_gate(build: &BuildJudgement) -> Option<Shut> {
         .collect();
     Some(Shut::new(
         Gate::LawOfReruns,
-        format!("not everything that is lacking is dead: {}", others.join(", ")),
+        format!(
+            "not everything that is lacking is dead: {}",
+            others.join(", ")
+        ),
     ))
 }
 
@@ -823,7 +863,10 @@ fn zones_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
             ZoneState::Outage { cause, .. } => {
                 return Some(Shut::new(
                     Gate::ZoneOutage,
-                    format!("{builder} at {provider} is in outage: {}", outage(*cause, zone.able, zone.configured)),
+                    format!(
+                        "{builder} at {provider} is in outage: {}",
+                        outage(*cause, zone.able, zone.configured)
+                    ),
                 ));
             }
         }
@@ -895,7 +938,12 @@ fn budgets_gate(
         if reruns.len() >= limit {
             let shut = Shut::new(
                 Gate::ZoneBudget,
-                format!("{} at {} had {} reruns in an hour", zone.1, zone.0, reruns.len()),
+                format!(
+                    "{} at {} had {} reruns in an hour",
+                    zone.1,
+                    zone.0,
+                    reruns.len()
+                ),
             );
             let oldest = reruns.len().checked_sub(limit).and_then(|i| reruns.get(i));
             return Some(match oldest {
@@ -931,7 +979,9 @@ fn bot_gate(desk: Desk<'_>, key: &BuildKey) -> Option<Shut> {
 /// [`Policy::COOLDOWN_MAX`], and up to a tenth more so that several do not come at once.
 fn cooldown(base: Duration, count: u32, id: &AttemptId) -> Duration {
     let triangular = count.saturating_mul(count.saturating_add(1)) / 2;
-    let pause = base.saturating_mul(triangular.max(1)).min(Policy::COOLDOWN_MAX);
+    let pause = base
+        .saturating_mul(triangular.max(1))
+        .min(Policy::COOLDOWN_MAX);
     let tenth = u64::try_from(pause.as_millis() / 10).unwrap_or(u64::MAX);
     let jitter = hash(&id.to_string()).checked_rem(tenth).unwrap_or(0);
     pause + Duration::from_millis(jitter)
@@ -962,17 +1012,33 @@ mod tests {
     #[test]
     fn the_cooldown_grows_and_is_capped() {
         let base = Duration::from_secs(300);
-        for (count, least) in [(1, 300), (2, 900), (3, 1800), (7, 8400), (9, 10_800), (50, 10_800)] {
+        for (count, least) in [
+            (1, 300),
+            (2, 900),
+            (3, 1800),
+            (7, 8400),
+            (9, 10_800),
+            (50, 10_800),
+        ] {
             let pause = cooldown(base, count, &attempt(count));
             let least = Duration::from_secs(least);
-            assert!(pause >= least && pause < least + least / 10, "{count}: {pause:?}");
+            assert!(
+                pause >= least && pause < least + least / 10,
+                "{count}: {pause:?}"
+            );
         }
     }
 
     #[test]
     fn the_jitter_is_the_same_after_a_restart() {
         let base = Duration::from_secs(300);
-        assert_eq!(cooldown(base, 1, &attempt(1)), cooldown(base, 1, &attempt(1)));
-        assert_ne!(cooldown(base, 1, &attempt(1)), cooldown(base, 1, &attempt(2)));
+        assert_eq!(
+            cooldown(base, 1, &attempt(1)),
+            cooldown(base, 1, &attempt(1))
+        );
+        assert_ne!(
+            cooldown(base, 1, &attempt(1)),
+            cooldown(base, 1, &attempt(2))
+        );
     }
 }

@@ -166,10 +166,16 @@ impl<T> Scoped<T> {
     /// Every value with the scope that it is for, in words of the configuration.
     pub fn each(&self) -> impl Iterator<Item = (String, &T)> {
         std::iter::once((String::new(), &self.global))
-            .chain(self.repos.iter().map(|(repo, value)| (format!("repo.{repo}."), value)))
-            .chain(self.builders.iter().map(|((repo, builder), value)| {
-                (format!("repo.{repo}.builder.{builder}."), value)
-            }))
+            .chain(
+                self.repos
+                    .iter()
+                    .map(|(repo, value)| (format!("repo.{repo}."), value)),
+            )
+            .chain(
+                self.builders.iter().map(|((repo, builder), value)| {
+                    (format!("repo.{repo}.builder.{builder}."), value)
+                }),
+            )
     }
 }
 
@@ -242,13 +248,265 @@ impl Policy {
     /// Buildbot 4 ends a step without output after 1200 s (`ShellCommand`'s `timeout`).
     const PROVIDER_SILENCE: Duration = Duration::from_secs(1200);
 
-    /// How long a snapshot may be used: two ticks, and at least 2 s.
+    /// How long a snapshot may be used: two ticks, so that one failed look does not blind.
     pub fn snapshot_life(&self) -> Duration {
-        (self.tick * 2).max(Duration::from_secs(2))
+        self.tick * 2
     }
 
     /// A tick that comes later than this after its turn was late: two ticks, and at least 5 s.
     pub fn lateness_max(&self) -> Duration {
         (self.tick * 2).max(Duration::from_secs(5))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// The default policy with one change.
+    fn changed(change: impl FnOnce(&mut Policy)) -> Findings {
+        let mut policy = Policy::default();
+        change(&mut policy);
+        policy.findings()
+    }
+
+    fn keys(unfit: &[Unfit]) -> Vec<&str> {
+        unfit.iter().map(|unfit| unfit.key.as_str()).collect()
+    }
+
+    #[track_caller]
+    fn refused(found: &Findings, key: &str) -> String {
+        assert_eq!(keys(&found.errors), [key], "{found:?}");
+        found.errors[0].message.clone()
+    }
+
+    #[test]
+    fn the_defaults_fit_together_and_nothing_in_them_is_doubtful() {
+        assert_eq!(Policy::default().findings(), Findings::default());
+    }
+
+    #[test]
+    fn a_tick_stays_between_100_ms_and_5_minutes() {
+        for tick in [0, 99, 300_001] {
+            let tick = Duration::from_millis(tick);
+            refused(&changed(|policy| policy.tick = tick), "loop.tick");
+        }
+        assert_eq!(
+            changed(|policy| policy.tick = Duration::MAX).errors.len(),
+            1
+        );
+    }
+
+    #[test]
+    fn a_tick_that_defaults_are_too_short_for_is_itself_to_blame() {
+        let found = changed(|policy| policy.tick = seconds(60));
+        let message = refused(&found, "loop.tick");
+        assert!(message.contains("timeouts.pinging (1m)"), "{message}");
+        assert!(message.contains("at least 2m"), "{message}");
+    }
+
+    #[test]
+    fn confirmation_outlasts_the_life_of_a_snapshot() {
+        let looks = |tick: u64, looks| {
+            changed(|policy| {
+                policy.tick = Duration::from_millis(tick);
+                policy.builds.global.looks = looks;
+            })
+        };
+        assert!(refused(&looks(10_000, 1), "safety.looks").contains("at least 2"));
+        assert!(looks(10_000, 2).errors.is_empty());
+        assert!(refused(&looks(500, 1), "safety.looks").contains("at least 2"));
+        assert!(looks(500, 2).errors.is_empty());
+    }
+
+    #[test]
+    fn a_deadline_that_condemns_is_not_shorter_than_a_snapshot_may_be_used() {
+        type Change = fn(&mut Timeouts, Duration);
+        let change: [(&str, Change); 5] = [
+            ("timeouts.start", |t, time| t.start = time),
+            ("timeouts.heartbeat", |t, time| t.heartbeat = time),
+            ("timeouts.worker_lost", |t, time| t.worker_lost = time),
+            ("timeouts.orphaned", |t, time| t.orphaned = time),
+            ("timeouts.pinging", |t, time| t.pinging = time),
+        ];
+        for (key, change) in change {
+            let found = changed(|policy| change(&mut policy.timeouts.global, seconds(19)));
+            assert!(refused(&found, key).contains("at least 20s"), "{key}");
+            let found = changed(|policy| change(&mut policy.timeouts.global, seconds(20)));
+            assert!(found.errors.is_empty(), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_wait_is_not_shorter_than_two_ticks() {
+        let effect = |effect| {
+            changed(|policy| {
+                policy.tick = Duration::from_millis(200);
+                policy.builds.global.looks = 10;
+                policy.timeouts.global.effect = Duration::from_millis(effect);
+            })
+        };
+        assert!(refused(&effect(399), "timeouts.effect").contains("at least 400ms"));
+        assert!(effect(400).errors.is_empty());
+    }
+
+    #[test]
+    fn zero_and_more_than_30_days_are_refused() {
+        for time in [Duration::ZERO, seconds(30 * 24 * 3600 + 1)] {
+            let found = changed(|policy| policy.timeouts.global.queue = time);
+            refused(&found, "timeouts.queue");
+            let found = changed(|policy| policy.zones.settle = time);
+            refused(&found, "safety.settle");
+            let found = changed(|policy| policy.builds.global.source_good_for = time);
+            refused(&found, "safety.source_good_for");
+        }
+    }
+
+    #[test]
+    fn a_build_may_take_longer_than_it_may_be_silent() {
+        let found = changed(|policy| policy.timeouts.global.total = seconds(25 * 60));
+        refused(&found, "timeouts.total");
+        let found = changed(|policy| policy.timeouts.global.heartbeat = seconds(6 * 3600));
+        refused(&found, "timeouts.heartbeat");
+    }
+
+    #[test]
+    fn counts_and_shares_out_of_their_ranges_are_refused() {
+        type Change = fn(&mut Policy);
+        let safety: [(&str, Change); 9] = [
+            ("safety.looks", |p| p.builds.global.looks = 0),
+            ("safety.looks", |p| p.builds.global.looks = 101),
+            ("safety.cooldown", |p| {
+                p.builds.global.cooldown = Policy::COOLDOWN_MAX + seconds(1);
+            }),
+            ("safety.reruns_per_pull", |p| {
+                p.builds.global.reruns_per_pull = 11
+            }),
+            ("safety.outage_deaths", |p| p.zones.outage_deaths = 1),
+            ("safety.reruns_per_zone_hour", |p| {
+                p.zones.reruns_per_zone_hour = 0
+            }),
+            ("safety.outage_share", |p| p.zones.outage_share = 0.0),
+            ("safety.outage_share", |p| p.zones.outage_share = 1.01),
+            ("safety.outage_share", |p| p.zones.outage_share = f64::NAN),
+        ];
+        for (key, change) in safety {
+            refused(&changed(change), key);
+        }
+        let found = changed(|policy| policy.builds.global.reruns_per_pull = 0);
+        assert_eq!(found, Findings::default());
+    }
+
+    #[test]
+    fn a_heartbeat_shorter_than_the_providers_own_is_doubtful_and_says_why() {
+        let found = changed(|policy| policy.timeouts.global.heartbeat = seconds(6));
+        assert_eq!(keys(&found.errors), ["timeouts.heartbeat"]);
+        let found = changed(|policy| policy.timeouts.global.heartbeat = seconds(1199));
+        assert_eq!(keys(&found.warnings), ["timeouts.heartbeat"]);
+        assert!(found.warnings[0].message.contains("Buildbot"));
+        let found = changed(|policy| policy.timeouts.global.heartbeat = seconds(1200));
+        assert_eq!(found, Findings::default());
+    }
+
+    #[test]
+    fn an_outage_window_shorter_than_its_deaths_are_spread_is_doubtful() {
+        let found = changed(|policy| policy.zones.outage_window = seconds(299));
+        assert_eq!(keys(&found.warnings), ["safety.outage_window"]);
+        assert!(found.errors.is_empty());
+    }
+
+    #[test]
+    fn times_for_tests_are_allowed_with_one_warning_each() {
+        let found = changed(|policy| {
+            policy.tick = Duration::from_millis(500);
+            policy.timeouts.global = Timeouts {
+                start: seconds(3),
+                heartbeat: seconds(6),
+                effect: seconds(5),
+                ..Timeouts::default()
+            };
+            policy.builds.global = BuildSafety {
+                looks: 4,
+                source_good_for: seconds(2),
+                cooldown: seconds(2),
+                ..BuildSafety::default()
+            };
+            policy.zones.settle = seconds(2);
+            policy.zones.storm_cooldown = seconds(5);
+        });
+        assert_eq!(found.errors, []);
+        let mut warned = keys(&found.warnings);
+        warned.sort_unstable();
+        assert_eq!(
+            warned,
+            [
+                "loop.tick",
+                "safety.cooldown",
+                "safety.settle",
+                "safety.source_good_for",
+                "safety.storm_cooldown",
+                "timeouts.effect",
+                "timeouts.heartbeat",
+                "timeouts.start",
+            ]
+        );
+        assert!(
+            found
+                .warnings
+                .iter()
+                .any(|unfit| unfit.message == "3s is short: meant for tests")
+        );
+    }
+
+    #[test]
+    fn what_a_scope_takes_over_is_told_of_once() {
+        let repo = RepoName::new("servo");
+        let found = changed(|policy| {
+            policy.timeouts.global.start = seconds(30);
+            let mut here = policy.timeouts.global.clone();
+            here.heartbeat = seconds(7 * 3600);
+            policy.timeouts.repos.insert(repo.clone(), here.clone());
+            let key = (repo, BuilderName::new("linux"));
+            policy.timeouts.builders.insert(key, here);
+        });
+        assert_eq!(keys(&found.warnings), ["timeouts.start"]);
+        assert_eq!(keys(&found.errors), ["repo.servo.timeouts.heartbeat"]);
+    }
+
+    #[test]
+    fn every_scope_is_checked() {
+        let repo = RepoName::new("servo");
+        let found = changed(|policy| {
+            let key = (repo.clone(), BuilderName::new("linux"));
+            let safety = BuildSafety {
+                looks: 1,
+                ..BuildSafety::default()
+            };
+            policy.builds.builders.insert(key, safety);
+            let times = Timeouts {
+                total: seconds(60),
+                ..Timeouts::default()
+            };
+            policy.timeouts.repos.insert(repo, times);
+        });
+        let expected = [
+            "repo.servo.timeouts.total",
+            "repo.servo.builder.linux.safety.looks",
+        ];
+        assert_eq!(keys(&found.errors), expected);
+    }
+
+    #[test]
+    fn a_checked_policy_is_one_without_errors() {
+        assert!(Policy::default().checked().is_ok());
+        let policy = Policy {
+            tick: Duration::ZERO,
+            ..Policy::default()
+        };
+        assert!(policy.checked().is_err());
     }
 }

@@ -20,5 +20,7 @@ pub use names::{BotName, BuilderName, ProviderName, RepoName, RunId, Sha, Source
 pub use probe::{ProbeError, ProbeFailure};
 pub use record::{Closing, Intent, IntentId, Outcome, Record, Sighting, SightingCause};
 pub use remedy::{AttemptId, Effect, Remedy, RemedyRow, Step, StepKind, Target};
-pub use run::{History, Pool, ProviderSnapshot, Question, Run, RunEnd, RunReport, RunState, Worker};
+pub use run::{
+    History, Pool, ProviderSnapshot, Question, Run, RunEnd, RunReport, RunState, Worker,
+};
 pub use verdict::{Evidence, Fact, Verdict};

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AttemptId, BuildId, BuilderName, Moment, ProviderName, RunId, Sha, Step, Verdict, WorkerName};
+use super::{
+    AttemptId, BuildId, BuilderName, Moment, ProviderName, RunId, Sha, Step, Verdict, WorkerName,
+};
 
 /// The journal's number of an intent; counts up and is never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -14,6 +16,10 @@ pub struct IntentId(pub i64);
 /// One durable record, in the order in which it was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "record")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "they live in lists of a few hundred, and are folded one by one"
+)]
 pub enum Record {
     /// A build, or a new generation of one, was seen for the first time.
     Sighting(Sighting),

@@ -198,6 +198,8 @@ pub enum Fact {
     WitnessesDisagree { database: String, page: String },
     /// Approved work waits.
     ApprovedWaits { pulls: usize, waited: Duration },
+    /// The bot was made to forget it, so that a rerun makes a new commit.
+    ForgottenOnPurpose,
     /// Runs of before this generation do not count.
     RunsFromBefore { runs: usize },
 }
@@ -283,6 +285,9 @@ impl fmt::Display for Fact {
                 f,
                 "{pulls} approved pull requests wait for {} and nothing is pending",
                 time(*waited)
+            ),
+            Self::ForgottenOnPurpose => f.write_str(
+                "the bot was made to forget its green result, so that a rerun makes a new commit",
             ),
             Self::RunsFromBefore { runs } => {
                 write!(f, "{runs} runs of before this generation do not count")

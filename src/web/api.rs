@@ -10,7 +10,9 @@ use serde::Serialize;
 
 use super::Web;
 use crate::decision::policy::Mode;
-use crate::report::{JournalReport, QueueReport, Report, SourceReport, SourceRole, Stamp, ZoneReport};
+use crate::report::{
+    JournalReport, QueueReport, Report, SourceReport, SourceRole, Stamp, ZoneReport,
+};
 
 /// `/api/v1/status`: everything but the builds themselves.
 #[derive(Serialize)]
@@ -82,7 +84,11 @@ fn summary(report: &Report) -> Status<'_> {
         not_settled: report.not_settled.as_deref(),
         pending: report.builds.len(),
         stuck: report.builds.iter().filter(|build| build.stuck).count(),
-        held: report.builds.iter().filter(|build| build.hold.is_some()).count(),
+        held: report
+            .builds
+            .iter()
+            .filter(|build| build.hold.is_some())
+            .count(),
         sources: &report.sources,
         queues: &report.queues,
         zones: &report.zones,

@@ -2,7 +2,9 @@
 //! something the token.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::body::{Body, to_bytes};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -10,20 +12,26 @@ use axum::response::{IntoResponse, Response};
 
 use super::Web;
 
-/// The routes by which requests are counted; everything else is `other`.
-const HANDLERS: [&str; 11] = [
+/// The longest body of a request, bytes.
+pub const BODY_MAX: usize = 64 * 1024;
+/// From the end of the headers to the end of the body.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The routes that only read. Requests are counted by them; everything else is `other`.
+const READING: [&str; 10] = [
     "/",
     "/style.css",
     "/metrics",
     "/-/healthy",
     "/-/ready",
-    "/-/reload",
     "/api/v1/status",
     "/api/v1/builds",
     "/api/v1/builds/{id}",
     "/api/v1/providers",
     "/api/v1/attempts",
 ];
+/// The routes that change something. No other is ever reached by a method that could.
+const CHANGING: [&str; 1] = ["/-/reload"];
 
 const NO_TOKEN: &str = "off: changing something needs a token, and server.token_file names none; \
     make one with (umask 077; head -c 32 /dev/urandom | base64 > ci-watchdog.token), name it in \
@@ -31,39 +39,73 @@ const NO_TOKEN: &str = "off: changing something needs a token, and server.token_
 
 /// Guards one request and its answer.
 pub(super) async fn guard(State(web): State<Arc<Web>>, request: Request, next: Next) -> Response {
-    let handler = request
+    let path = request
         .extensions()
         .get::<MatchedPath>()
-        .and_then(|path| HANDLERS.into_iter().find(|name| *name == path.as_str()))
-        .unwrap_or("other");
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    let refused = if reads {
-        None
-    } else {
-        refusal(&web, request.headers())
-    };
-    let mut response = match refused {
-        Some(refused) => refused,
-        None => next.run(request).await,
+        .map_or("", MatchedPath::as_str);
+    let mut known = READING.into_iter().chain(CHANGING);
+    let handler = known.find(|name| *name == path).unwrap_or("other");
+    let mut response = match admit(&web, handler, request).await {
+        Ok(request) => next.run(request).await,
+        Err(refused) => refused,
     };
     harden(response.headers_mut());
     web.metrics.answered(handler, response.status().as_u16());
     response
 }
 
+/// Lets a request through that only reads, or that may change something and is whole.
+async fn admit(web: &Web, handler: &str, request: Request) -> Result<Request, Response> {
+    let (parts, body) = request.into_parts();
+    if matches!(parts.method, Method::GET | Method::HEAD) {
+        return Ok(Request::from_parts(parts, Body::empty()));
+    }
+    if READING.contains(&handler) {
+        let allow = [(header::ALLOW, "GET, HEAD")];
+        let text = "this only reads: GET it\n";
+        return Err((StatusCode::METHOD_NOT_ALLOWED, allow, text).into_response());
+    }
+    if !CHANGING.contains(&handler) {
+        return Err(super::nothing_here().await);
+    }
+    if let Some(refused) = refusal(web, &parts.headers) {
+        return Err(refused);
+    }
+    // Read before any handler runs, so that none waits for a slow client.
+    match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, BODY_MAX)).await {
+        Ok(Ok(body)) => Ok(Request::from_parts(parts, Body::from(body))),
+        Ok(Err(_)) => {
+            let text = format!("the body is longer than {BODY_MAX} bytes, or ended early\n");
+            Err((StatusCode::PAYLOAD_TOO_LARGE, text).into_response())
+        }
+        Err(_) => {
+            let text = format!("the body took longer than {} s\n", BODY_TIMEOUT.as_secs());
+            Err((StatusCode::REQUEST_TIMEOUT, text).into_response())
+        }
+    }
+}
+
 /// Why a request that would change something is refused, where it is.
 fn refusal(web: &Web, headers: &HeaderMap) -> Option<Response> {
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+    };
     // A page that made its own name lead to loopback sends that name.
     let host = text(header::HOST).unwrap_or_default();
     if !is_loopback(host) {
-        return Some((StatusCode::FORBIDDEN, "the Host header names another host\n").into_response());
+        let text = "the Host header does not name loopback: ask http://127.0.0.1:PORT itself\n";
+        return Some((StatusCode::FORBIDDEN, text).into_response());
     }
     let Some(token) = &web.token else {
         return Some((StatusCode::FORBIDDEN, NO_TOKEN).into_response());
     };
-    let presented = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
-    if presented.is_some_and(|presented| token.matches(presented.trim())) {
+    let presented = text(header::AUTHORIZATION).and_then(|value| value.split_once(' '));
+    let good = presented.is_some_and(|(scheme, presented)| {
+        scheme.eq_ignore_ascii_case("Bearer") && token.matches(presented.trim())
+    });
+    if good {
         return None;
     }
     Some(
@@ -110,10 +152,22 @@ mod tests {
 
     #[test]
     fn only_loopback_names_are_taken_for_this_host() {
-        for host in ["127.0.0.1:9923", "localhost", "localhost:1", "[::1]:9923", "127.0.0.2"] {
+        for host in [
+            "127.0.0.1:9923",
+            "localhost",
+            "localhost:1",
+            "[::1]:9923",
+            "127.0.0.2",
+        ] {
             assert!(is_loopback(host), "{host}");
         }
-        for host in ["", "evil.example", "evil.example:9923", "10.0.0.1", "127.0.0.1.evil.example"] {
+        for host in [
+            "",
+            "evil.example",
+            "evil.example:9923",
+            "10.0.0.1",
+            "127.0.0.1.evil.example",
+        ] {
             assert!(!is_loopback(host), "{host}");
         }
     }

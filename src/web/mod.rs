@@ -15,23 +15,56 @@ mod page;
 mod server;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use tokio::sync::oneshot;
 
-use crate::app::Shared;
+use crate::app::{Health, Shared};
 use crate::config::Token;
 use crate::metrics::Metrics;
+use crate::report::Report;
 
-pub use server::{BODY_MAX, CONNECTIONS_MAX, HEADER_TIMEOUT, REQUEST_TIMEOUT, serve};
+pub use guard::{BODY_MAX, BODY_TIMEOUT};
+pub use server::{CONNECTION_MAX, CONNECTIONS_MAX, HEADER_TIMEOUT, serve};
+
+/// The longest that a request to reload waits for the loop, which heeds it between two ticks.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the server needs of the loop.
+pub trait Daemon: Send + Sync {
+    /// The latest tick's report.
+    fn report(&self) -> Arc<Report>;
+
+    /// Whether this process does its job, now.
+    fn health(&self) -> Health;
+
+    /// Asks for the configuration to be read again; answered with the mistakes where there are some.
+    fn request_reload(&self) -> oneshot::Receiver<Result<(), String>>;
+}
+
+impl Daemon for Shared {
+    fn report(&self) -> Arc<Report> {
+        Shared::report(self)
+    }
+
+    fn health(&self) -> Health {
+        Shared::health(self)
+    }
+
+    fn request_reload(&self) -> oneshot::Receiver<Result<(), String>> {
+        Shared::request_reload(self)
+    }
+}
 
 /// What the handlers read.
 pub struct Web {
     /// The loop's latest report and health.
-    pub shared: Arc<Shared>,
+    pub shared: Arc<dyn Daemon>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// What changing endpoints ask for; without it they are off.
@@ -78,14 +111,24 @@ async fn ready(State(web): State<Arc<Web>>) -> Response {
 }
 
 async fn reload(State(web): State<Arc<Web>>) -> Response {
-    match web.shared.request_reload().await {
+    let Ok(answer) = tokio::time::timeout(RELOAD_PATIENCE, web.shared.request_reload()).await
+    else {
+        let text = "asked, and the loop is still busy with a tick; what came of it will be in the \
+                    log and in ci_watchdog_config_last_reload_successful\n";
+        return (StatusCode::ACCEPTED, text).into_response();
+    };
+    match answer {
         Ok(Ok(())) => (StatusCode::OK, "reloaded\n").into_response(),
         Ok(Err(mistakes)) => (
             StatusCode::UNPROCESSABLE_ENTITY,
             format!("not reloaded, the configuration from before stays in force:\n{mistakes}\n"),
         )
             .into_response(),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the watchdog is stopping\n").into_response(),
+        Err(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the watchdog is stopping\n",
+        )
+            .into_response(),
     }
 }
 

@@ -30,7 +30,11 @@ pub(super) async fn page(State(web): State<Arc<Web>>) -> Response {
         Ok(html) => Html(html).into_response(),
         Err(error) => {
             tracing::error!("the page could not be rendered: {error}");
-            (StatusCode::INTERNAL_SERVER_ERROR, "the page could not be rendered\n").into_response()
+            (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the page could not be rendered\n",
+            )
+                .into_response()
         }
     }
 }
@@ -47,4 +51,9 @@ fn step(step: &StepReport) -> String {
         Some(closing) => format!("{}: {outcome}, {}", step.step, closing.as_str()),
         None => format!("{}: {outcome}, its effect is awaited", step.step),
     }
+}
+
+/// A page that a browser may be led to; sources could name a script as their address.
+fn link(url: &str) -> Option<&str> {
+    (url.starts_with("https://") || url.starts_with("http://")).then_some(url)
 }

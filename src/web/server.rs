@@ -1,11 +1,9 @@
-//! The connection loop: deadlines on headers and on whole requests, and caps on bodies and connections.
+//! The connection loop: deadlines on headers and on whole connections, and a cap on connections.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -14,10 +12,11 @@ use tokio::sync::Semaphore;
 
 /// From a connection's first byte to the end of a request's headers, and between two requests.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// From the end of the headers to the answer; a body that trickles in ends with it.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest body of a request, bytes.
-pub const BODY_MAX: usize = 64 * 1024;
+/// The longest that a connection lasts, so that a client that does not read its answers cannot keep
+/// its place; a reload that waits for a slow tick fits.
+pub const CONNECTION_MAX: Duration = Duration::from_secs(120);
+/// The longest head of a request, bytes.
+const HEAD_MAX: usize = 64 * 1024;
 /// Connections at one time; further ones wait to be accepted.
 pub const CONNECTIONS_MAX: usize = 256;
 /// How long connections under way may take to end after a stop.
@@ -27,9 +26,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `stop` is ready, then lets requests under way end.
 pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
-    let router = router
-        .layer(DefaultBodyLimit::max(BODY_MAX))
-        .layer(axum::middleware::from_fn(in_time));
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);
@@ -45,12 +41,15 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
-            .max_buf_size(BODY_MAX)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
+            .max_buf_size(HEAD_MAX)
+            .serve_connection(
+                TokioIo::new(stream),
+                TowerToHyperService::new(router.clone()),
+            );
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             // A client that goes away or is too slow is its own matter.
-            let _ = connection.await;
+            let _ = tokio::time::timeout(CONNECTION_MAX, connection).await;
             drop(place);
         });
     }
@@ -65,28 +64,4 @@ async fn accept(
     let place = Arc::clone(places).acquire_owned().await.ok()?;
     let (stream, _) = listener.accept().await.ok()?;
     Some((stream, place))
-}
-
-/// Ends a request that takes too long, and one whose body is longer than it may be.
-async fn in_time(
-    request: axum::extract::Request,
-    next: axum::middleware::Next,
-) -> axum::response::Response {
-    use axum::response::IntoResponse;
-    let (parts, body) = request.into_parts();
-    let whole = async {
-        // Read before any handler runs: no handler needs more than the cap, and none waits for it.
-        match axum::body::to_bytes(body, BODY_MAX).await {
-            Ok(bytes) => {
-                let request =
-                    axum::extract::Request::from_parts(parts, axum::body::Body::from(bytes));
-                next.run(request).await
-            }
-            Err(_) => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too long, or ended early\n").into_response(),
-        }
-    };
-    match tokio::time::timeout(REQUEST_TIMEOUT, whole).await {
-        Ok(response) => response,
-        Err(_) => (StatusCode::REQUEST_TIMEOUT, "the request took too long\n").into_response(),
-    }
 }

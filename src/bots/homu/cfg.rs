@@ -56,8 +56,6 @@ pub struct RepoCfg {
 /// A repository's Buildbot, as homu knows it.
 #[derive(Debug)]
 pub struct BuildbotCfg {
-    /// Its address; the pages of runs begin with it.
-    pub url: String,
     /// The secret in the packets that it sends.
     pub secret: Secret,
 }
@@ -215,10 +213,6 @@ fn read_repo(node: &Node<'_>, mistakes: &mut Vec<String>) -> RepoCfg {
         auto.extend(named(buildbot.texts("builders")));
         tries.extend(named(buildbot.texts("try_builders")));
         BuildbotCfg {
-            url: buildbot
-                .demand("url", mistakes)
-                .trim_end_matches('/')
-                .to_owned(),
             secret: Secret::new(buildbot.demand("secret", mistakes)),
         }
     });
@@ -241,7 +235,10 @@ fn read_repo(node: &Node<'_>, mistakes: &mut Vec<String>) -> RepoCfg {
             let builder = BuilderName::new(format!("{key}-{name}"));
             auto.push((builder.clone(), system));
             let try_only = context.text("try_context").or(context.text("try_name"));
-            if context.text("context").is_some() || context.text("name").is_some() || try_only.is_some() {
+            if context.text("context").is_some()
+                || context.text("name").is_some()
+                || try_only.is_some()
+            {
                 tries.push((builder, system));
             }
         }

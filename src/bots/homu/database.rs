@@ -92,7 +92,10 @@ pub fn read(path: &Path) -> Result<Rows, ProbeError> {
     if !path.exists() {
         return Err(ProbeError::new(
             ProbeFailure::Io,
-            format!("{}: there is no such database; is `database` right?", path.display()),
+            format!(
+                "{}: there is no such database; is `database` right?",
+                path.display()
+            ),
         ));
     }
     let connection = Connection::open_with_flags(
@@ -153,7 +156,10 @@ pub fn read(path: &Path) -> Result<Rows, ProbeError> {
         ),
     }
     .map_err(failed)?;
-    let results = if columns(&connection, "build_res").map_err(failed)?.is_empty() {
+    let results = if columns(&connection, "build_res")
+        .map_err(failed)?
+        .is_empty()
+    {
         Vec::new()
     } else {
         select(

@@ -45,8 +45,6 @@ pub struct Pull {
     pub title: String,
     /// Its text.
     pub body: Option<String>,
-    /// Its page.
-    pub url: String,
     /// The head's branch and the login of its owner.
     pub head_ref: String,
     /// See `head_ref`.
@@ -89,7 +87,9 @@ impl Github {
     /// Any failed request.
     pub async fn pull(&self, owner: &str, name: &str, num: u64) -> Result<Pull, ProbeError> {
         let num = num.to_string();
-        let answer = self.ask(&["repos", owner, name, "pulls", &num], &[]).await?;
+        let answer = self
+            .ask(&["repos", owner, name, "pulls", &num], &[])
+            .await?;
         let pull: RawPull = answer.json()?;
         let head = Sha::new(pull.head.sha);
         Ok(Pull {
@@ -105,7 +105,6 @@ impl Github {
             },
             title: pull.title,
             body: pull.body,
-            url: pull.html_url.unwrap_or_default(),
             head_owner: pull.head.user.map(|user| user.login).unwrap_or_default(),
             head_ref: pull.head.name,
             base_ref: pull.base.name,
@@ -118,14 +117,23 @@ impl Github {
     /// # Errors
     ///
     /// Any failed request.
-    pub async fn parents(&self, owner: &str, name: &str, sha: &Sha) -> Result<Vec<Sha>, ProbeError> {
+    pub async fn parents(
+        &self,
+        owner: &str,
+        name: &str,
+        sha: &Sha,
+    ) -> Result<Vec<Sha>, ProbeError> {
         let key = format!("{owner}/{name} {sha}");
         if let Some(parents) = self.lock().parents.get(&key).cloned() {
             return Ok(parents);
         }
         let path = ["repos", owner, name, "commits", sha.as_str()];
         let commit: Commit = self.ask(&path, &[]).await?.json()?;
-        let parents: Vec<Sha> = commit.parents.into_iter().map(|p| Sha::new(p.sha)).collect();
+        let parents: Vec<Sha> = commit
+            .parents
+            .into_iter()
+            .map(|p| Sha::new(p.sha))
+            .collect();
         let mut state = self.lock();
         if state.parents.len() >= PARENTS_MAX {
             state.parents.pop_first();
@@ -139,7 +147,12 @@ impl Github {
     /// # Errors
     ///
     /// Any failed request but 404.
-    pub async fn branch(&self, owner: &str, name: &str, branch: &str) -> Result<Option<Sha>, ProbeError> {
+    pub async fn branch(
+        &self,
+        owner: &str,
+        name: &str,
+        branch: &str,
+    ) -> Result<Option<Sha>, ProbeError> {
         let mut path = vec!["repos", owner, name, "git", "ref", "heads"];
         path.extend(branch.split('/'));
         let answer = self.answer(&path, &[]).await?;
@@ -231,7 +244,11 @@ impl Github {
 
 /// The head that the newest approval among comments names: homu's own
 /// `<!-- @BOT r=NAME SHA -->` (`main.py`: `parse_commands`) or a reviewer's `@BOT r+ SHA`.
-pub fn approved_head(comments: &[(String, String)], bot: &str, reviewers: &[String]) -> Option<String> {
+pub fn approved_head(
+    comments: &[(String, String)],
+    bot: &str,
+    reviewers: &[String],
+) -> Option<String> {
     let mention = format!("@{bot}");
     let mut head = None;
     for (login, body) in comments {
@@ -263,7 +280,6 @@ struct RawPull {
     state: String,
     title: String,
     body: Option<String>,
-    html_url: Option<String>,
     head: Branch,
     base: Branch,
 }

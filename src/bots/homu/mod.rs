@@ -94,7 +94,9 @@ impl Bot for Homu {
         match *self.fork() {
             Some(Fork::Pypi) => None,
             Some(Fork::Barosl) => Some(cfg::OWN_TIMEOUT),
-            Some(Fork::Servo | Fork::RustLang) | None => Some(configured.unwrap_or(cfg::OWN_TIMEOUT)),
+            Some(Fork::Servo | Fork::RustLang) | None => {
+                Some(configured.unwrap_or(cfg::OWN_TIMEOUT))
+            }
         }
     }
 
@@ -181,7 +183,10 @@ impl Homu {
                 request = request.host(&host);
             }
             let answer = self.client.get(request).await?;
-            pages.insert(label.clone(), page::parse(&answer.shown_url, &answer.text())?);
+            pages.insert(
+                label.clone(),
+                page::parse(&answer.shown_url, &answer.text())?,
+            );
         }
         Ok((rows, pages))
     }
@@ -251,7 +256,10 @@ fn connect(name: BotName, keys: &mut Keys<'_>) -> Option<Box<dyn Bot>> {
     let ca = keys.path("ca");
     let Some(config) = config else {
         if !keys.has("config") {
-            keys.mistake("config", "is missing; it is the path of homu's own cfg.toml");
+            keys.mistake(
+                "config",
+                "is missing; it is the path of homu's own cfg.toml",
+            );
         }
         return None;
     };
@@ -323,7 +331,9 @@ fn own_url(cfg: &Cfg) -> Option<Url> {
 /// The database that homu opens: in its working directory, which is where `cfg.toml` lies.
 fn beside(config: &Path, cfg: &Cfg) -> PathBuf {
     let file = cfg.database.as_deref().unwrap_or("main.db");
-    config.parent().map_or_else(|| PathBuf::from(file), |folder| folder.join(file))
+    config
+        .parent()
+        .map_or_else(|| PathBuf::from(file), |folder| folder.join(file))
 }
 
 /// A builder's name that no repository has.

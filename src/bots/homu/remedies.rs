@@ -33,12 +33,28 @@ pub fn rows(slow: bool) -> Vec<RemedyRow> {
     };
     vec![
         row(StepKind::ReleaseSlot, Effect::None, Duration::ZERO),
-        row(StepKind::ReplayResult, Effect::ResultKnownOrLeftPending, Duration::ZERO),
-        row(StepKind::ForgetGreen, Effect::GreenForgottenOrLeftPending, Duration::ZERO),
+        row(
+            StepKind::ReplayResult,
+            Effect::ResultKnownOrLeftPending,
+            Duration::ZERO,
+        ),
+        row(
+            StepKind::ForgetGreen,
+            Effect::GreenForgottenOrLeftPending,
+            Duration::ZERO,
+        ),
         row(StepKind::Retry, Effect::NewRunOrLeftPending, start),
         row(StepKind::Nudge, Effect::SomethingPending, start),
-        row(StepKind::ReplayClosed, Effect::AgreesWithGithub, Duration::ZERO),
-        row(StepKind::ReplaySynchronize, Effect::AgreesWithGithub, Duration::ZERO),
+        row(
+            StepKind::ReplayClosed,
+            Effect::AgreesWithGithub,
+            Duration::ZERO,
+        ),
+        row(
+            StepKind::ReplaySynchronize,
+            Effect::AgreesWithGithub,
+            Duration::ZERO,
+        ),
     ]
 }
 
@@ -86,9 +102,16 @@ async fn request(
                 .collect();
             // An unknown builder's packet is not asked for the secret, so any will do.
             let secret = cfg.buildbot.as_ref().or_else(|| {
-                homu.cfg.repos.values().find_map(|repo| repo.buildbot.as_ref())
+                homu.cfg
+                    .repos
+                    .values()
+                    .find_map(|repo| repo.buildbot.as_ref())
             });
-            Ok(packets_request(homu, &packets, secret.map_or("", |b| b.secret.expose())))
+            Ok(packets_request(
+                homu,
+                &packets,
+                secret.map_or("", |b| b.secret.expose()),
+            ))
         }
         Step::ReplayResult {
             pull,
@@ -98,18 +121,31 @@ async fn request(
             report,
         } => {
             if *system != CiSystem::Buildbot {
-                return Err(format!("results of {} cannot be replayed yet", system.as_str()));
+                return Err(format!(
+                    "results of {} cannot be replayed yet",
+                    system.as_str()
+                ));
             }
             if report.number.is_none() {
                 return Err("the provider has no number for this run".to_owned());
             }
-            let buildbot = cfg.buildbot.as_ref().ok_or("homu's configuration has no buildbot here")?;
+            let buildbot = cfg
+                .buildbot
+                .as_ref()
+                .ok_or("homu's configuration has no buildbot here")?;
             still_pending(homu, repo, *pull, Some(sha)).await?;
             let packet = build_finished(builder, sha, report);
             Ok(packets_request(homu, &[packet], buildbot.secret.expose()))
         }
-        Step::ForgetGreen { pull, sha, builders } => {
-            let buildbot = cfg.buildbot.as_ref().ok_or("homu's configuration has no buildbot here")?;
+        Step::ForgetGreen {
+            pull,
+            sha,
+            builders,
+        } => {
+            let buildbot = cfg
+                .buildbot
+                .as_ref()
+                .ok_or("homu's configuration has no buildbot here")?;
             still_pending(homu, repo, *pull, Some(sha)).await?;
             let packets: Vec<Value> = builders
                 .iter()

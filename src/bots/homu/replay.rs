@@ -52,7 +52,14 @@ pub fn build_finished(builder: &BuilderName, sha: &Sha, report: &RunReport) -> V
 
 /// GitHub's `issue_comment` with a command. homu takes title and body of the pull request from it,
 /// so they must be the true ones.
-pub fn comment(owner: &str, name: &str, num: u64, pull: &PullText, login: &str, command: &str) -> Value {
+pub fn comment(
+    owner: &str,
+    name: &str,
+    num: u64,
+    pull: &PullText,
+    login: &str,
+    command: &str,
+) -> Value {
     json!({
         "action": "created",
         "repository": { "name": name, "owner": { "login": owner } },
@@ -112,6 +119,10 @@ pub struct PullText {
 pub fn signature(secret: &str, body: &[u8]) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.as_bytes());
     let tag = hmac::sign(&key, body);
-    let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = tag
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("sha1={hex}")
 }

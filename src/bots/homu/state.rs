@@ -97,8 +97,16 @@ impl Witnessed<'_> {
             .map(|row| (row.num, row))
             .collect();
         let page: BTreeMap<u64, &PageRow> = self.page.iter().map(|row| (row.num, row)).collect();
-        numbers.extend(rows.iter().filter(|(_, row)| row.status == "pending").map(|(num, _)| num));
-        numbers.extend(page.iter().filter(|(_, row)| row.status == "pending").map(|(num, _)| num));
+        numbers.extend(
+            rows.iter()
+                .filter(|(_, row)| row.status == "pending")
+                .map(|(num, _)| num),
+        );
+        numbers.extend(
+            page.iter()
+                .filter(|(_, row)| row.status == "pending")
+                .map(|(num, _)| num),
+        );
         let tries = self
             .page
             .iter()
@@ -161,7 +169,11 @@ impl Witnessed<'_> {
             .map(|page| page.is_try)
             .or_else(|| row.and_then(|row| row.is_try))
             .unwrap_or(false);
-        let kind = if is_try { BuildKind::Try } else { BuildKind::Auto };
+        let kind = if is_try {
+            BuildKind::Try
+        } else {
+            BuildKind::Auto
+        };
         let witnesses = witnesses(row, page);
         let on_github = match asked.ready() {
             Some(github) => {
@@ -327,7 +339,10 @@ impl Witnessed<'_> {
     }
 
     fn url(&self, num: u64) -> String {
-        format!("https://github.com/{}/{}/pull/{num}", self.cfg.owner, self.cfg.name)
+        format!(
+            "https://github.com/{}/{}/pull/{num}",
+            self.cfg.owner, self.cfg.name
+        )
     }
 }
 

@@ -130,29 +130,20 @@ impl Check<'_> {
         } else if tick < Duration::from_secs(1) {
             self.doubt_short("loop.tick", tick);
         }
-        if let (Some(life), false) = (self.life, self.outgrown.is_empty()) {
-            self.refuse(
-                "loop.tick",
-                format!(
-                    "with {} a snapshot is used for {}, longer than {}; write a shorter tick, or at least {} there",
-                    time(tick),
-                    time(life),
-                    self.outgrown.join(", "),
-                    time(life)
-                ),
+        if !self.outgrown.is_empty() {
+            let message = format!(
+                "{} is too long for {}, where two looks must fit in; write a shorter tick, or at least {} there",
+                time(tick),
+                self.outgrown.join(", "),
+                time(tick * 2)
             );
+            self.refuse("loop.tick", message);
         }
     }
 
     fn timeouts(&mut self, scope: &Scope<'_, Timeouts>) {
         let prefix = format!("{}timeouts.", scope.prefix);
-        let around = scope.around.map(times);
-        for (place, here) in times(scope.here).into_iter().enumerate() {
-            let outside = around.as_ref().and_then(|around| around.get(place));
-            if outside.is_none_or(|outside| outside.here != here.here) {
-                self.time(&prefix, &here);
-            }
-        }
+        self.times(&prefix, &deadlines(scope.here), scope.around.map(deadlines));
         self.heartbeat(&prefix, scope);
         self.total(&prefix, scope);
     }
@@ -212,54 +203,39 @@ impl Check<'_> {
         let prefix = format!("{}safety.", scope.prefix);
         let BuildSafety {
             looks,
-            source_good_for,
+            source_good_for: _,
             cooldown,
             reruns_per_pull,
             on_silence: _,
         } = *scope.here;
-        let usual = BuildSafety::default();
-        let new = |differs: fn(&BuildSafety, &BuildSafety) -> bool| {
-            scope
-                .around
-                .is_none_or(|around| differs(around, scope.here))
-        };
-        if new(|around, here| around.looks != here.looks) {
+        self.times(
+            &prefix,
+            &build_times(scope.here),
+            scope.around.map(build_times),
+        );
+        if scope.around.is_none_or(|around| around.looks != looks) {
             self.count(&prefix, "looks", looks, &Policy::LOOKS);
             self.confirmation(&prefix, looks);
         }
-        if new(|around, here| around.source_good_for != here.source_good_for) {
-            self.time(
-                &prefix,
-                &Time {
-                    name: "source_good_for",
-                    here: source_good_for,
-                    usual: usual.source_good_for,
-                    short: Duration::from_secs(60),
-                },
+        let too_long = cooldown > Policy::COOLDOWN_MAX && cooldown <= LONGEST;
+        if too_long
+            && scope
+                .around
+                .is_none_or(|around| around.cooldown != cooldown)
+        {
+            self.refuse(
+                format!("{prefix}cooldown"),
+                format!(
+                    "{} is longer than any pause between two reruns may be; write at most {}",
+                    time(cooldown),
+                    time(Policy::COOLDOWN_MAX)
+                ),
             );
         }
-        if new(|around, here| around.cooldown != here.cooldown) {
-            self.time(
-                &prefix,
-                &Time {
-                    name: "cooldown",
-                    here: cooldown,
-                    usual: usual.cooldown,
-                    short: Duration::from_secs(60),
-                },
-            );
-            if cooldown > Policy::COOLDOWN_MAX && cooldown <= LONGEST {
-                self.refuse(
-                    format!("{prefix}cooldown"),
-                    format!(
-                        "{} is longer than any pause between two reruns may be; write at most {}",
-                        time(cooldown),
-                        time(Policy::COOLDOWN_MAX)
-                    ),
-                );
-            }
-        }
-        if new(|around, here| around.reruns_per_pull != here.reruns_per_pull) {
+        if scope
+            .around
+            .is_none_or(|around| around.reruns_per_pull != reruns_per_pull)
+        {
             self.count(
                 &prefix,
                 "reruns_per_pull",
@@ -292,30 +268,14 @@ impl Check<'_> {
         let prefix = "safety.";
         let usual = ZoneSafety::default();
         let ZoneSafety {
-            settle,
-            storm_cooldown,
+            settle: _,
+            storm_cooldown: _,
             outage_deaths,
             outage_window,
             outage_share,
             reruns_per_zone_hour,
         } = *zones;
-        let times = [
-            ("settle", settle, usual.settle, 10),
-            ("storm_cooldown", storm_cooldown, usual.storm_cooldown, 60),
-            ("outage_window", outage_window, usual.outage_window, 60),
-        ];
-        for (name, here, usual, short) in times {
-            let short = Duration::from_secs(short);
-            self.time(
-                prefix,
-                &Time {
-                    name,
-                    here,
-                    usual,
-                    short,
-                },
-            );
-        }
+        self.times(prefix, &zone_times(zones), None);
         self.count(
             prefix,
             "outage_deaths",
@@ -350,46 +310,63 @@ impl Check<'_> {
         }
     }
 
+    /// Checks the times that are not taken over from around.
+    fn times<const N: usize>(&mut self, prefix: &str, here: &[Time; N], around: Option<[Time; N]>) {
+        for (place, setting) in here.iter().enumerate() {
+            let around = around.as_ref().and_then(|around| around.get(place));
+            if around.is_none_or(|around| around.here != setting.here) {
+                self.time(prefix, setting);
+            }
+        }
+    }
+
     fn time(&mut self, prefix: &str, setting: &Time) {
         let Time {
             name,
             here,
             usual,
-            short,
+            fit,
+            kind,
         } = *setting;
         let key = format!("{prefix}{name}");
         if here.is_zero() {
-            self.refuse(
-                key,
-                format!("zero does not fit; write a time, usual is {}", time(usual)),
-            );
+            let message = format!("zero does not fit; write a time, usual is {}", time(usual));
+            self.refuse(key, message);
         } else if here > LONGEST {
-            self.refuse(
-                key,
-                format!(
-                    "{} does not fit; write at most {}, usual is {}",
-                    time(here),
-                    time(LONGEST),
-                    time(usual)
-                ),
+            let message = format!(
+                "{} does not fit; write at most {}, usual is {}",
+                time(here),
+                time(LONGEST),
+                time(usual)
             );
-        } else if let Some(life) = self.life.filter(|life| here < *life) {
+            self.refuse(key, message);
+        } else if let Some(least) = self.least(kind).filter(|least| here < *least) {
             if here == usual {
                 self.outgrown.push(format!("{key} ({})", time(here)));
-            } else {
-                self.refuse(
-                    key,
-                    format!(
-                        "{} is shorter than a snapshot is used for ({}: two ticks, at least 2s), so that it could pass without a fresh look; write at least {}",
-                        time(here),
-                        time(life),
-                        time(life)
-                    ),
-                );
+                return;
             }
-        } else if here < short {
+            let why = match kind {
+                TimeKind::Condemns => "a snapshot is used for, and could pass without a fresh look",
+                TimeKind::Waits => "two ticks, and could pass between two looks",
+            };
+            let message = format!(
+                "{} is shorter than {why}; write at least {}",
+                time(here),
+                time(least)
+            );
+            self.refuse(key, message);
+        } else if here < fit {
             self.doubt_short(key, here);
         }
+    }
+
+    /// `None` where the tick itself is refused.
+    fn least(&self, kind: TimeKind) -> Option<Duration> {
+        let life = self.life?;
+        Some(match kind {
+            TimeKind::Condemns => life,
+            TimeKind::Waits => self.policy.tick * 2,
+        })
     }
 
     fn count(&mut self, prefix: &str, name: &str, here: u32, range: &RangeInclusive<u32>) {
@@ -421,7 +398,7 @@ impl Check<'_> {
 }
 
 /// Each timeout. The heartbeat has a warning of its own, so none of being short.
-fn times(timeouts: &Timeouts) -> [Time; 11] {
+fn deadlines(timeouts: &Timeouts) -> [Time; 11] {
     let Timeouts {
         start,
         report,
@@ -436,25 +413,57 @@ fn times(timeouts: &Timeouts) -> [Time; 11] {
         pinging,
     } = *timeouts;
     let usual = Timeouts::default();
-    let time = |name, here, usual, short| Time {
-        name,
-        here,
-        usual,
-        short: Duration::from_secs(short),
-    };
     [
-        time("start", start, usual.start, 60),
-        time("report", report, usual.report, 30),
-        time("heartbeat", heartbeat, usual.heartbeat, 0),
-        time("worker_lost", worker_lost, usual.worker_lost, 60),
-        time("queue", queue, usual.queue, 60),
-        time("total", total, usual.total, 600),
-        time("effect", effect, usual.effect, 30),
-        time("outdated", outdated, usual.outdated, 30),
-        time("wedged", wedged, usual.wedged, 60),
-        time("orphaned", orphaned, usual.orphaned, 60),
-        time("pinging", pinging, usual.pinging, 30),
+        Time::condemns("start", start, usual.start, 60),
+        Time::waits("report", report, usual.report, 30),
+        Time::condemns("heartbeat", heartbeat, usual.heartbeat, 0),
+        Time::condemns("worker_lost", worker_lost, usual.worker_lost, 60),
+        Time::waits("queue", queue, usual.queue, 60),
+        Time::condemns("total", total, usual.total, 600),
+        Time::waits("effect", effect, usual.effect, 30),
+        Time::waits("outdated", outdated, usual.outdated, 30),
+        Time::waits("wedged", wedged, usual.wedged, 60),
+        Time::condemns("orphaned", orphaned, usual.orphaned, 60),
+        Time::condemns("pinging", pinging, usual.pinging, 30),
     ]
+}
+
+fn build_times(safety: &BuildSafety) -> [Time; 2] {
+    let usual = BuildSafety::default();
+    let good = safety.source_good_for;
+    [
+        Time::waits("source_good_for", good, usual.source_good_for, 60),
+        Time::waits("cooldown", safety.cooldown, usual.cooldown, 60),
+    ]
+}
+
+fn zone_times(safety: &ZoneSafety) -> [Time; 3] {
+    let usual = ZoneSafety::default();
+    let (settle, storm, window) = (safety.settle, safety.storm_cooldown, safety.outage_window);
+    [
+        Time::waits("settle", settle, usual.settle, 10),
+        Time::waits("storm_cooldown", storm, usual.storm_cooldown, 60),
+        Time::waits("outage_window", window, usual.outage_window, 60),
+    ]
+}
+
+impl Time {
+    fn condemns(name: &'static str, here: Duration, usual: Duration, fit_seconds: u64) -> Self {
+        Self {
+            kind: TimeKind::Condemns,
+            ..Self::waits(name, here, usual, fit_seconds)
+        }
+    }
+
+    fn waits(name: &'static str, here: Duration, usual: Duration, fit_seconds: u64) -> Self {
+        Self {
+            name,
+            here,
+            usual,
+            fit: Duration::from_secs(fit_seconds),
+            kind: TimeKind::Waits,
+        }
+    }
 }
 
 fn scopes<T>(scoped: &Scoped<T>) -> Vec<Scope<'_, T>> {

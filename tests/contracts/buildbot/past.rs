@@ -119,6 +119,23 @@ async fn a_run_that_came_and_ended_between_two_looks_is_found() {
 }
 
 #[tokio::test]
+async fn a_run_that_came_while_the_stamps_were_read_is_found_in_the_same_look() {
+    let count = Arc::new(AtomicU64::new(300));
+    let answer = {
+        let (filled, count) = (filled(&count, 0), Arc::clone(&count));
+        move |asked: &Asked| {
+            if asked.path == "sourcestamps" {
+                count.store(301, Ordering::SeqCst);
+            }
+            filled(asked)
+        }
+    };
+    let master = FakeMaster::start(answer).await;
+    let snapshot = connect(&master).observe(&[numbered(301)]).await.unwrap();
+    assert_eq!(snapshot.runs.len(), 1, "{:?}", snapshot.history);
+}
+
+#[tokio::test]
 async fn an_old_commit_is_searched_for_over_several_looks_and_never_called_absent_before() {
     let count = Arc::new(AtomicU64::new(20_000));
     let master = FakeMaster::start(filled(&count, 0)).await;

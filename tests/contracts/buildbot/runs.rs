@@ -320,6 +320,26 @@ async fn a_run_of_a_branch_serves_the_commit_that_its_build_checked_out() {
 }
 
 #[tokio::test]
+async fn each_build_of_a_branch_speaks_for_itself_only() {
+    let mut answers = recorded("vague-finished");
+    let requests = answers.get_mut("buildrequests?buildsetid=14").unwrap();
+    let mut of_both: serde_json::Value = serde_json::from_str(requests).unwrap();
+    let mut other = of_both["buildrequests"][0].clone();
+    (other["buildrequestid"], other["builderid"]) = (json!(99), json!(2));
+    of_both["buildrequests"].as_array_mut().unwrap().push(other);
+    *requests = of_both.to_string();
+    let elsewhere = answers["buildrequests/14/builds"].replace(&"d".repeat(40), &"e".repeat(40));
+    answers.insert("buildrequests/99/builds".to_owned(), elsewhere);
+    let master = FakeMaster::start(move |asked| reply(&answers, asked)).await;
+    let snapshot = connect(&master)
+        .observe(&[question('d', BOTH)])
+        .await
+        .unwrap();
+    let runs: Vec<&str> = snapshot.runs.iter().map(|run| run.id.as_str()).collect();
+    assert_eq!(runs, ["14"], "the other build checked out another commit");
+}
+
+#[tokio::test]
 async fn a_run_that_may_yet_turn_out_to_serve_a_commit_leaves_its_absence_unproven() {
     for (scenario, digit, request) in [("vague-undecided", 'd', 14), ("vague-queued", 'e', 15)] {
         assert_eq!(
