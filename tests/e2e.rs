@@ -261,6 +261,12 @@ async fn case_5_a_lost_red_result_is_replayed_and_fails_honestly() {
     stack.approve("alpha", 1).await;
     let sha = stack.wait_pending("alpha", 1, &[]).await;
     stack.wait_status("alpha", 1, "failure").await;
+    // homu writes the status before it answers, and the bridge records the answered request.
+    stack
+        .wait_until("the replay to be answered", async || {
+            !told(&stack).is_empty()
+        })
+        .await;
     assert_eq!(told(&stack), [format!("result alpha-mac {sha}")]);
     assert_eq!(stack.buildbot_runs(&sha).await.len(), 2, "no second run");
     assert!(!stack.is_merged("alpha", 1));

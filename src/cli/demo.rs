@@ -12,6 +12,7 @@ use crate::demo::{self, DemoOptions, Ended};
 pub(super) fn main(arguments: &Demo) -> u8 {
     let options = DemoOptions {
         keep_running: arguments.keep_running,
+        reading_time: arguments.reading_time,
         tell: Box::new(say),
         start,
     };

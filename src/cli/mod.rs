@@ -119,6 +119,9 @@ struct Demo {
     /// Go on after the story until it is interrupted, for a look at the page.
     #[arg(long)]
     keep_running: bool,
+    /// How long to wait after the title of each act.
+    #[arg(long, value_name = "TIME", default_value = "7s", value_parser = humantime::parse_duration)]
+    reading_time: std::time::Duration,
 }
 
 /// Parses the arguments and runs the subcommand.

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::stage::{Stage, Tell};
 use super::story;
@@ -22,6 +24,8 @@ const PULLS_MAX: usize = 1_000;
 pub struct DemoOptions {
     /// Whether it goes on after the story until it is interrupted.
     pub keep_running: bool,
+    /// How long to wait after the title of each act.
+    pub reading_time: Duration,
     /// Takes its lines.
     pub tell: Tell,
     /// Starts the real watchdog.
@@ -35,59 +39,70 @@ pub struct DemoOptions {
 /// When the fakes or the watchdog cannot be started or stopped, or the demo was interrupted. What
 /// was not as told is part of the summary.
 pub async fn run(options: DemoOptions) -> anyhow::Result<Summary> {
+    let interrupted = on_interrupt().context("signals cannot be handled")?;
     let folder = Folder::make().context("no folder for the demo can be made")?;
     let town = Town::start(folder.path())
         .await
         .context("the fakes cannot be started")?;
     let watchdog =
         Watchdog::start(&town, options.start).context("the watchdog cannot be started")?;
-    let mut stage = Stage::new(town, watchdog, options.tell);
+    let mut stage = Stage::new(town, watchdog, options.tell, options.reading_time);
     introduce(&stage);
-    tokio::select! {
-        summary = perform(&mut stage, options.keep_running) => {
-            stage.into_watchdog().stop().await.map_err(anyhow::Error::msg)?;
-            Ok(summary)
-        }
-        _ = tokio::signal::ctrl_c() => {
-            stage.title("Interrupted.");
-            stage.into_watchdog().stop().await.map_err(anyhow::Error::msg)?;
-            anyhow::bail!("the demo was interrupted before its end")
-        }
-    }
-}
-
-async fn perform(stage: &mut Stage, keep_running: bool) -> Summary {
-    let summary = story::play(stage).await;
-    stage.title("");
-    stage.title(&summary.to_string());
-    if keep_running {
+    let summary = interrupted
+        .run_until_cancelled(story::play(&mut stage))
+        .await;
+    if let Some(summary) = &summary {
         stage.title("");
-        stage.title(&format!(
-            "The page stays at {} until Ctrl-C; a pull request comes every {} s.",
-            stage.watchdog().url(),
-            NEXT_PULL.as_secs()
-        ));
-        go_on(stage).await;
+        stage.title(&summary.to_string());
+        if options.keep_running {
+            // Only the interrupt ends it.
+            let _ = interrupted.run_until_cancelled(go_on(&mut stage)).await;
+        }
     }
-    summary
+    stage
+        .into_watchdog()
+        .stop()
+        .await
+        .map_err(anyhow::Error::msg)?;
+    summary.context("the demo was interrupted before its end")
 }
 
-/// Keeps the town alive until Ctrl-C.
-async fn go_on(stage: &mut Stage) {
-    let interrupted = tokio::signal::ctrl_c();
-    let mut interrupted = std::pin::pin!(interrupted);
-    for (number, label) in REPOS.into_iter().cycle().take(PULLS_MAX).enumerate() {
+/// Cancelled by Ctrl-C and by SIGTERM, so that the watchdog stops between two ticks and nothing is
+/// left in the temporary folder.
+fn on_interrupt() -> io::Result<CancellationToken> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let interrupted = CancellationToken::new();
+    let token = interrupted.clone();
+    tokio::spawn(async move {
         tokio::select! {
-            _ = &mut interrupted => return,
-            () = stage.pass(NEXT_PULL) => {}
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
+        token.cancel();
+    });
+    Ok(interrupted)
+}
+
+/// Keeps the town alive, with a pull request now and then.
+async fn go_on(stage: &mut Stage) {
+    stage.title("");
+    stage.title(&format!(
+        "The page stays at {} until Ctrl-C; a pull request comes every {} s.",
+        stage.watchdog().url(),
+        NEXT_PULL.as_secs()
+    ));
+    for (number, label) in REPOS.into_iter().cycle().take(PULLS_MAX).enumerate() {
+        stage.pass(NEXT_PULL).await;
         let title = format!("Change number {}", number + 1);
-        // Whether it comes to be approved is nothing that the rest depends on.
         if let Ok(pull) = stage.open(label, &title).await {
+            // Whether it comes to be approved is nothing that the rest depends on.
             let _ = stage.ask(label, pull);
         }
     }
-    let _ = interrupted.await;
+    loop {
+        stage.pass(NEXT_PULL).await;
+    }
 }
 
 fn introduce(stage: &Stage) {

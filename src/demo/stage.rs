@@ -1,6 +1,6 @@
 //! Where the story plays: it waits for what is to come, and tells what happens meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -16,8 +16,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(40);
 /// How long after an act a message that does not belong to it would come.
 const AFTER: Duration = Duration::from_millis(1_500);
-/// The longest line that is told of evidence, characters.
-const LINE_MAX: usize = 110;
+/// The longest line, characters; evidence goes on in the next.
+const LINE_MAX: usize = 96;
+/// Pull requests whose comments are told; the oldest go first.
+const CAST_MAX: usize = 8;
+/// Messages remembered of an act; the oldest go first.
+const HEARD_MAX: usize = 1_000;
 
 /// Takes the lines of the story.
 pub type Tell = Box<dyn Fn(&str) + Send + Sync>;
@@ -47,11 +51,12 @@ pub struct Stage {
     pub town: Town,
     watchdog: Watchdog,
     tell: Tell,
+    reading_time: Duration,
     begun: Instant,
     /// The pull requests of this act.
-    cast: Vec<(&'static str, u64)>,
+    cast: VecDeque<(&'static str, u64)>,
     /// The messages of this act.
-    heard: Vec<Heard>,
+    heard: VecDeque<Heard>,
     heard_until: u64,
     verdicts: BTreeMap<String, String>,
     comments: BTreeMap<(&'static str, u64), usize>,
@@ -59,14 +64,15 @@ pub struct Stage {
 
 impl Stage {
     /// A stage whose clock begins now.
-    pub fn new(town: Town, watchdog: Watchdog, tell: Tell) -> Self {
+    pub fn new(town: Town, watchdog: Watchdog, tell: Tell, reading_time: Duration) -> Self {
         Self {
             town,
             watchdog,
             tell,
+            reading_time,
             begun: Instant::now(),
-            cast: vec![],
-            heard: vec![],
+            cast: VecDeque::new(),
+            heard: VecDeque::new(),
             heard_until: 0,
             verdicts: BTreeMap::new(),
             comments: BTreeMap::new(),
@@ -99,12 +105,14 @@ impl Stage {
         (self.tell)(line);
     }
 
-    /// Begins an act: what was sent before belongs to the one before.
-    pub fn begin(&mut self, title: &str) {
+    /// Begins an act, and leaves time to read its title. What was sent before belongs to the act
+    /// before.
+    pub async fn begin(&mut self, title: &str) {
         self.title("");
         self.title(title);
         self.cast.clear();
         self.heard.clear();
+        self.pass(self.reading_time).await;
     }
 
     /// Opens a pull request and waits until homu knows it.
@@ -115,7 +123,10 @@ impl Stage {
     pub async fn open(&mut self, label: &'static str, title: &str) -> Result<u64, DidNotCome> {
         let opened = self.town.open(label, title);
         let pull = opened.map_err(|error| DidNotCome(format!("{label}: {error}")))?;
-        self.cast.push((label, pull));
+        if self.cast.len() == CAST_MAX {
+            self.cast.pop_front();
+        }
+        self.cast.push_back((label, pull));
         let homu = self.town.homu.clone();
         self.until(&format!("{label}#{pull} in homu's queue"), async || {
             homu.pull(label, pull).await.is_some()
@@ -258,7 +269,7 @@ impl Stage {
     /// Ends an act: waits for stragglers, and returns the messages that homu heard in it.
     pub async fn end(&mut self) -> Vec<Heard> {
         self.pass(AFTER).await;
-        self.heard.clone()
+        self.heard.iter().cloned().collect()
     }
 
     async fn wait(&mut self, begun: Instant, what: &str) -> Result<(), DidNotCome> {
@@ -277,7 +288,10 @@ impl Stage {
             self.heard_until = received.number + 1;
             if let Some(sent) = sent::read(&received) {
                 self.say("watchdog", &format!("-> homu: {sent}"));
-                self.heard.push(Heard {
+                if self.heard.len() == HEARD_MAX {
+                    self.heard.pop_front();
+                }
+                self.heard.push_back(Heard {
                     at: received.at,
                     sent,
                 });
@@ -319,7 +333,9 @@ impl Stage {
             }
             self.say("watchdog", &format!("{name} is {verdict}"));
             if let Some(reason) = because(build, verdict) {
-                self.title(&format!("                     {}", cut(&reason)));
+                for line in lines(&reason) {
+                    self.title(&format!("{:19}  {line}", ""));
+                }
             }
         }
     }
@@ -373,6 +389,26 @@ fn spoken(comment: &str) -> Option<String> {
     Some(cut(words))
 }
 
+/// The text in lines of whole words.
+fn lines(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        if let Some(line) = lines.last_mut() {
+            if line.is_empty() {
+                line.push_str(word);
+                continue;
+            }
+            if line.chars().count() + 1 + word.chars().count() <= LINE_MAX - 20 {
+                line.push(' ');
+                line.push_str(word);
+                continue;
+            }
+        }
+        lines.push(word.to_owned());
+    }
+    lines
+}
+
 fn cut(line: &str) -> String {
     if line.chars().count() <= LINE_MAX {
         return line.to_owned();
@@ -390,6 +426,14 @@ mod tests {
         let comment = ":sunny: Test successful - [linux](http://127.0.0.1/1), [mac](http://x/2)";
         assert_eq!(spoken(comment).unwrap(), "Test successful");
         assert_eq!(spoken("@homu r+").unwrap(), "@homu r+");
+    }
+
+    #[test]
+    fn lines_end_between_words() {
+        let text = "word ".repeat(40);
+        let lines = lines(text.trim());
+        assert_eq!(lines.join(" "), text.trim());
+        assert!(lines.len() > 1 && lines.iter().all(|line| line.len() <= LINE_MAX));
     }
 
     #[test]

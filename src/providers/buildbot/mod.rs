@@ -1,7 +1,7 @@
 //! Buildbot 4 as a provider: one look at a master over its REST API, version 2.
 //!
 //! A look asks, in this order, so that what moves on between two answers is seen twice rather than
-//! not at all (median cost in processor time of a 4.3.0 master on SQLite with 40,000 finished
+//! not at all (mean cost in processor time of a 4.3.0 master on SQLite with 40,000 finished
 //! builds; how it was measured is told in [`history`]):
 //!
 //! | query | when | cost |
@@ -14,12 +14,17 @@
 //! | the past of a commit, see [`history`] | a builder in question has no open run of it | 10 ms, in the first look 300 ms |
 //! | `builds/N/steps`, `builds/N/steps/M/logs` | for each open build in question | 2 ms, 4 ms |
 //!
+//! Whole looks, measured the same way: 8 ms without a question, 34 ms for one running build, 26 ms
+//! for a commit that the master never had (260 ms in the first look), 37 ms for two finished runs
+//! of one commit (410 ms in the first look).
+//!
 //! A run is a build request, because a request that is tried again keeps its number while every
 //! try is a new build.
 
 mod api;
 mod history;
 mod index;
+mod roster;
 mod session;
 mod snapshot;
 
@@ -37,8 +42,9 @@ use crate::model::{
     BuilderName, History, ProbeError, ProbeFailure, ProviderName, ProviderSnapshot, Question, Sha,
 };
 use history::{CommitPast, PROPERTIES, Past, newest_build, requests_of};
+use roster::Roster;
 use session::{Login, Session};
-use snapshot::{Beat, Found, Open, Roster};
+use snapshot::{Beat, Found, Open};
 
 /// What the configuration calls it.
 pub(super) const KIND: Kind = Kind {
