@@ -240,15 +240,18 @@ impl<'a> Keys<'a> {
 
     /// One of a few words.
     pub fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> Option<T> {
-        let text = self.text(key)?;
-        if let Some((_, value)) = choices.iter().find(|(word, _)| *word == text) {
-            return Some(*value);
+        let value = self.value(key)?;
+        let chosen = value
+            .as_str()
+            .and_then(|text| choices.iter().find(|(word, _)| *word == text));
+        if let Some((_, choice)) = chosen {
+            return Some(*choice);
         }
         let words: Vec<String> = choices
             .iter()
             .map(|(word, _)| format!("{word:?}"))
             .collect();
-        let message = format!("{} does not fit; write {}", quoted(text), any_of(&words));
+        let message = format!("{} does not fit; write {}", shown(value), any_of(&words));
         self.mistake(key, message);
         None
     }

@@ -5,7 +5,8 @@
 //! a commit, a pull request or a build: their names come from the configuration and from closed
 //! sets, and each family takes at most [`SERIES_MAX`] label sets.
 
-use std::cell::RefCell;
+mod gauges;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::SystemTime;
@@ -13,14 +14,13 @@ use std::time::SystemTime;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    CounterVec, Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    Opts, Registry, TextEncoder,
+    CounterVec, Encoder, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::app::Observer;
-use crate::decision::policy::Mode;
 use crate::model::{Closing, Gate, ProbeFailure, Remedy, StepKind, Verdict};
-use crate::report::{Event, Report, ZoneState};
+use crate::report::{Event, Report};
 
 /// The most label sets of one family; a set beyond it is dropped and counted.
 pub const SERIES_MAX: usize = 2000;
@@ -190,7 +190,6 @@ impl Metrics {
             sets: Mutex::default(),
             registry,
         };
-        metrics.dropped.with_label_values(&["none"]);
         metrics.tick_duration.with_label_values::<&str>(&[]);
         for gate in Gate::ALL {
             metrics.holds.with_label_values(&[gate.as_str()]);
@@ -201,6 +200,12 @@ impl Metrics {
             Box::new(prometheus::process_collector::ProcessCollector::for_self()),
         );
         metrics
+    }
+
+    /// Starts the count of a route's usual answer at zero; `handler` is its name.
+    pub fn handles(&self, handler: &'static str, code: u16) {
+        let labels = [handler, &code.to_string()];
+        self.begin("http_requests_total", &self.http, &labels);
     }
 
     /// Counts an answered request; `handler` is a route's name, never a path.
@@ -215,236 +220,12 @@ impl Metrics {
     /// The exposition in Prometheus' text format 0.0.4, with the gauges of this report.
     pub fn render(&self, report: &Report) -> String {
         let gauges = Registry::new();
+        // First, because it counts what it drops.
         self.gauges(&gauges, report);
         let mut families = self.registry.gather();
         families.extend(gauges.gather());
         families.sort_by(|a, b| a.name().cmp(b.name()));
         encode(&families)
-    }
-
-    fn gauges(&self, registry: &Registry, report: &Report) {
-        self.own_gauges(registry, report);
-        self.source_gauges(registry, report);
-        self.build_gauges(registry, report);
-        self.zone_gauges(registry, report);
-    }
-
-    fn own_gauges(&self, registry: &Registry, report: &Report) {
-        let info = self.family(
-            registry,
-            "build_info",
-            "A metric with a constant 1 value, labelled by version.",
-            &["version"],
-        );
-        info.set(&[report.version], 1.0);
-        let acting = self.family(
-            registry,
-            "acting",
-            "Whether plans are acted on (1) or only reported (0).",
-            &[],
-        );
-        acting.set(&[], flag(report.mode == Mode::Act));
-        let settled = self.family(
-            registry,
-            "settled",
-            "Whether everything was looked at well for long enough to act.",
-            &[],
-        );
-        settled.set(&[], flag(report.not_settled.is_none()));
-        let last = self.family(
-            registry,
-            "loop_last_run_timestamp_seconds",
-            "Unix time at which the loop last completed a tick; 0 before the first.",
-            &[],
-        );
-        last.set(
-            &[],
-            if report.tick == 0 {
-                0.0
-            } else {
-                report.at.unix()
-            },
-        );
-        let journal = &report.journal;
-        for (name, help, value) in [
-            (
-                "journal_writable",
-                "Whether the journal can be written; while it cannot, nothing is acted on.",
-                flag(journal.writable),
-            ),
-            (
-                "journal_records",
-                "Records in the journal.",
-                count(journal.records),
-            ),
-            (
-                "journal_size_bytes",
-                "Size of the journal.",
-                count(journal.bytes),
-            ),
-            (
-                "open_intents",
-                "Requests whose effect is not settled.",
-                small(journal.open_intents),
-            ),
-        ] {
-            self.family(registry, name, help, &[]).set(&[], value);
-        }
-        let holds = self.family(
-            registry,
-            "holds",
-            "Remedies held now, by the gate that holds them.",
-            &["gate"],
-        );
-        let held = report
-            .builds
-            .iter()
-            .flat_map(|build| &build.holds)
-            .chain(report.queues.iter().filter_map(|queue| queue.hold.as_ref()));
-        let mut by_gate: BTreeMap<Gate, usize> =
-            Gate::ALL.into_iter().map(|gate| (gate, 0)).collect();
-        for hold in held {
-            *by_gate.entry(hold.gate).or_default() += 1;
-        }
-        for (gate, holding) in by_gate {
-            holds.set(&[gate.as_str()], small(holding));
-        }
-    }
-
-    fn source_gauges(&self, registry: &Registry, report: &Report) {
-        const LABELS: [&str; 3] = ["source", "role", "kind"];
-        let up = self.family(
-            registry,
-            "source_up",
-            "Whether the last look at a source was good.",
-            &LABELS,
-        );
-        let success = self.family(
-            registry,
-            "source_last_success_timestamp_seconds",
-            "Unix time of the last good look at a source; 0 before one.",
-            &LABELS,
-        );
-        let remaining = self.family(
-            registry,
-            "api_rate_limit_remaining",
-            "Requests left in a source's rate-limit window.",
-            &["source"],
-        );
-        let limit = self.family(
-            registry,
-            "api_rate_limit_limit",
-            "Requests allowed in a source's rate-limit window.",
-            &["source"],
-        );
-        for source in &report.sources {
-            let labels = [source.source.as_str(), source.role.as_str(), source.kind];
-            up.set(&labels, flag(source.up == Some(true)));
-            success.set(&labels, source.last_success.map_or(0.0, |at| at.unix()));
-            if let Some(quota) = source.quota {
-                remaining.set(&[&source.source], count(quota.remaining));
-                limit.set(&[&source.source], count(quota.limit));
-            }
-        }
-    }
-
-    fn build_gauges(&self, registry: &Registry, report: &Report) {
-        let pending = self.family(
-            registry,
-            "pending_builds",
-            "Builds that a bot waits for.",
-            &["bot", "repo"],
-        );
-        let approved = self.family(
-            registry,
-            "approved_pull_requests",
-            "Approved pull requests that are not pending.",
-            &["bot", "repo"],
-        );
-        let expectations = self.family(
-            registry,
-            "expectations",
-            "Builders that a bot waits for, by verdict.",
-            &["bot", "repo", "provider", "verdict"],
-        );
-        let stuck = self.family(
-            registry,
-            "stuck_builds",
-            "Pending builds and queues that need somebody; of a whole build or queue the builder is empty.",
-            &["bot", "repo", "builder", "provider"],
-        );
-        for queue in &report.queues {
-            let place = [queue.bot.as_str(), queue.repo.as_str()];
-            pending.set(&place, small(queue.pending));
-            approved.set(&place, small(queue.approved));
-            let wedged = matches!(queue.verdict, Verdict::Wedged | Verdict::Outdated);
-            stuck.add(&[place[0], place[1], "", ""], flag(wedged));
-        }
-        for build in &report.builds {
-            let place = [build.bot.as_str(), build.repo.as_str()];
-            let parts = build.expectations.iter().any(|e| e.stuck);
-            stuck.add(&[place[0], place[1], "", ""], flag(build.stuck && !parts));
-            for expectation in &build.expectations {
-                let provider = expectation.provider.as_deref().unwrap_or("");
-                for verdict in Verdict::ALL {
-                    expectations.add(&[place[0], place[1], provider, verdict.as_str()], 0.0);
-                }
-                let verdict = expectation.verdict.as_str();
-                expectations.add(&[place[0], place[1], provider, verdict], 1.0);
-                let labels = [place[0], place[1], expectation.builder.as_str(), provider];
-                stuck.add(&labels, flag(expectation.stuck));
-            }
-        }
-    }
-
-    fn zone_gauges(&self, registry: &Registry, report: &Report) {
-        let state = self.family(
-            registry,
-            "zone_state",
-            "Whether a zone is in this state (1) or not (0).",
-            &["provider", "builder", "state"],
-        );
-        let able = self.family(
-            registry,
-            "zone_workers_able",
-            "Workers of a zone that could take a run.",
-            &["provider", "builder"],
-        );
-        let configured = self.family(
-            registry,
-            "zone_workers_configured",
-            "Workers that are configured for a zone.",
-            &["provider", "builder"],
-        );
-        for zone in &report.zones {
-            let place = [zone.provider.as_str(), zone.builder.as_str()];
-            for each in ZoneState::ALL {
-                state.set(
-                    &[place[0], place[1], each.as_str()],
-                    flag(zone.state == each),
-                );
-            }
-            able.set(&place, small(zone.able));
-            configured.set(&place, small(zone.configured));
-        }
-    }
-
-    fn family<'a>(
-        &'a self,
-        registry: &Registry,
-        name: &'static str,
-        help: &str,
-        labels: &[&str],
-    ) -> Family<'a> {
-        let vec = GaugeVec::new(Opts::new(format!("ci_watchdog_{name}"), help), labels)
-            .expect("its name and labels are fixed");
-        register(registry, Box::new(vec.clone()));
-        Family {
-            metrics: self,
-            name,
-            vec,
-            taken: RefCell::default(),
-        }
     }
 
     fn count(&self, family: &'static str, vec: &IntCounterVec, labels: &[&str]) {
@@ -453,7 +234,14 @@ impl Metrics {
         }
     }
 
-    /// Starts a label set at zero.
+    /// Starts a histogram's label set at zero.
+    fn begin_time(&self, family: &'static str, vec: &HistogramVec, labels: &[&str]) {
+        if self.room(family, labels) {
+            vec.with_label_values(labels);
+        }
+    }
+
+    /// Starts a counter's label set at zero.
     fn begin(&self, family: &'static str, vec: &IntCounterVec, labels: &[&str]) {
         if self.room(family, labels) {
             vec.with_label_values(labels);
@@ -481,8 +269,9 @@ impl Metrics {
         if taken.contains(&set) {
             return true;
         }
+        let dropped = self.dropped.with_label_values(&[family]);
         if taken.len() >= SERIES_MAX {
-            self.dropped.with_label_values(&[family]).inc();
+            dropped.inc();
             return false;
         }
         taken.insert(set)
@@ -493,6 +282,7 @@ impl Metrics {
         for source in &report.sources {
             let labels = [source.source.as_str(), source.role.as_str(), source.kind];
             self.begin("probes_total", &self.probes, &labels);
+            self.begin_time("probe_duration_seconds", &self.probe_duration, &labels);
             for failure in ProbeFailure::ALL {
                 let labels = [labels[0], labels[1], labels[2], failure.as_str()];
                 self.begin("probe_failures_total", &self.probe_failures, &labels);
@@ -511,7 +301,10 @@ impl Metrics {
                 );
             }
             self.begin("false_alarms_total", &self.false_alarms, &[bot, repo]);
+            self.begin_time("detection_seconds", &self.detection, &[bot]);
             for remedy in Remedy::ALL {
+                let labels = [bot, remedy.as_str()];
+                self.begin_time("recovery_seconds", &self.recovery, &labels);
                 self.begin(
                     "attempts_total",
                     &self.attempts,
@@ -637,33 +430,6 @@ impl Observer for Metrics {
     }
 }
 
-/// One family of gauges in the making. What an earlier report named takes no room in it.
-struct Family<'a> {
-    metrics: &'a Metrics,
-    name: &'static str,
-    vec: GaugeVec,
-    taken: RefCell<BTreeSet<Vec<String>>>,
-}
-
-impl Family<'_> {
-    fn set(&self, labels: &[&str], value: f64) {
-        if self.room(labels) {
-            self.vec.with_label_values(labels).set(value);
-        }
-    }
-
-    fn add(&self, labels: &[&str], value: f64) {
-        if self.room(labels) {
-            self.vec.with_label_values(labels).add(value);
-        }
-    }
-
-    fn room(&self, labels: &[&str]) -> bool {
-        let mut taken = self.taken.borrow_mut();
-        self.metrics.take(self.name, &mut taken, labels)
-    }
-}
-
 fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
     let counter = IntCounter::new(format!("ci_watchdog_{name}"), help).expect("its name is fixed");
     register(registry, Box::new(counter.clone()));
@@ -718,14 +484,4 @@ fn encode(families: &[MetricFamily]) -> String {
 
 fn flag(set: bool) -> f64 {
     if set { 1.0 } else { 0.0 }
-}
-
-/// A count as a sample; beyond 2^53 the nearest number that a sample can hold.
-#[allow(clippy::cast_precision_loss, reason = "samples are floats")]
-fn count(number: u64) -> f64 {
-    number as f64
-}
-
-fn small(number: usize) -> f64 {
-    count(u64::try_from(number).unwrap_or(u64::MAX))
 }

@@ -235,6 +235,8 @@ pub struct QueueReport {
     pub bot: String,
     /// The repository's label in the bot.
     pub repo: String,
+    /// The builders that the bot is configured to wait for in it.
+    pub builders: Vec<String>,
     /// Approved pull requests that are not pending.
     pub approved: usize,
     /// Pending builds.

@@ -79,24 +79,21 @@ impl Secret {
     ///
     /// # Errors
     ///
-    /// What is wrong with the variable, without its value.
+    /// What is wrong with the variable, without its value, and without its name: that may be the
+    /// secret itself, written in the wrong place.
     pub fn from_variable(name: &str) -> Result<Self, String> {
-        let value = match std::env::var(name) {
-            Ok(value) => value,
-            Err(std::env::VarError::NotPresent) => {
-                return Err(format!(
-                    "the environment variable {name:?} is not set; set it for the daemon"
-                ));
-            }
+        match std::env::var(name) {
+            Ok(value) => Self::trimmed(&value).ok_or_else(|| {
+                "the environment variable is empty; set it to the secret".to_owned()
+            }),
+            Err(std::env::VarError::NotPresent) => Err(
+                "the environment variable is not set; set it for the daemon, or write { file = \"…\" }"
+                    .to_owned(),
+            ),
             Err(std::env::VarError::NotUnicode(_)) => {
-                return Err(format!(
-                    "the environment variable {name:?} is not UTF-8; set it to text"
-                ));
+                Err("the environment variable is not UTF-8; set it to text".to_owned())
             }
-        };
-        Self::trimmed(&value).ok_or_else(|| {
-            format!("the environment variable {name:?} is empty; set it to the secret")
-        })
+        }
     }
 
     fn trimmed(text: &str) -> Option<Self> {

@@ -66,6 +66,43 @@ fn the_scrape_before_the_first_tick_is_good_too() {
 }
 
 #[test]
+fn every_documented_family_is_there_after_a_tick_in_which_nothing_happened() {
+    let metrics = Metrics::new();
+    metrics.handles("/metrics", 200);
+    let mut report = sample::report();
+    report.events.clear();
+    report.builds.clear();
+    metrics.tick(&report);
+    let families = parse(&metrics.render(&report));
+    for name in documented().keys() {
+        // Of builds there are none.
+        if name != "ci_watchdog_expectations" {
+            assert!(families.contains_key(name), "{name}");
+        }
+    }
+    let attempts = &families["ci_watchdog_attempts_total"].samples;
+    assert!(attempts.iter().all(|sample| sample.value == 0.0));
+}
+
+#[test]
+fn a_configured_builder_that_is_not_stuck_is_zero() {
+    let families = parse(&scrape(&sample::report()));
+    let stuck = |builder: &str, provider: &str| {
+        let samples = &families["ci_watchdog_stuck_builds"].samples;
+        let found = samples.iter().find(|sample| {
+            sample.labels["repo"] == "widgets"
+                && sample.labels["builder"] == builder
+                && sample.labels["provider"] == provider
+        });
+        found.map(|sample| sample.value)
+    };
+    assert_eq!(stuck("docs", ""), Some(0.0));
+    assert_eq!(stuck("linux", "linux-ci"), Some(1.0));
+    assert_eq!(stuck("mac", "mac-ci"), Some(1.0));
+    assert_eq!(stuck("mac", ""), None, "no second series beside it");
+}
+
+#[test]
 fn hostile_label_values_come_back_as_they_were() {
     let hostile = [
         "a\"b",
@@ -154,13 +191,7 @@ fn what_left_the_report_leaves_the_scrape_and_its_room() {
                 .iter()
                 .all(|s| s.labels["builder"].starts_with(generation))
         );
-        let drops = &families["ci_watchdog_series_dropped_total"].samples;
-        assert!(
-            drops
-                .iter()
-                .all(|s| s.labels["family"] != "zone_workers_able"),
-            "{drops:?}"
-        );
+        assert_eq!(dropped(&families, "zone_workers_able"), 0.0);
     }
 }
 

@@ -339,9 +339,16 @@ impl App {
         let ledger = self.core.ledger();
         let snapshot = ledger.bot(&queue.bot).and_then(|s| s.snapshot.as_ref());
         let repo = snapshot.and_then(|(_, snapshot)| snapshot.repos.get(&queue.repo));
+        let bot = self.bots.iter().find(|bot| bot.name() == &queue.bot);
+        let builders = bot.and_then(|bot| bot.repos().remove(&queue.repo));
         QueueReport {
             bot: queue.bot.to_string(),
             repo: queue.repo.to_string(),
+            builders: builders
+                .unwrap_or_default()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             approved: repo.map_or(0, |repo| repo.approved.len()),
             pending: repo.map_or(0, |repo| repo.pending.len()),
             verdict: queue.verdict,

@@ -30,7 +30,8 @@ pub(super) async fn get(config: &Config, path: &str) -> Result<Value, u8> {
         if error.failure == ProbeFailure::Connect {
             complain(&format!(
                 "no watchdog answers at {address}, which {} names: is it running? Start it with \
-                 `ci-watchdog run`, or name its configuration with --config ({})",
+                 `ci-watchdog run`, or name its configuration with --config. What was done until \
+                 now is in `ci-watchdog history` ({})",
                 config.path.display(),
                 error.detail
             ));

@@ -1,11 +1,18 @@
 //! `ci-watchdog explain REPO#PR`.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use serde_json::{Value, json};
 
 use super::daemon::{list, text, texts};
-use super::{Explain, FAILED, OK, block_on, complain, daemon, load, say, say_json};
+use super::{Explain, FAILED, OK, block_on, complain, daemon, history, load, say, say_json};
+use crate::config::Config;
+use crate::journal::{HistoryFilter, JournalError, Reader, Stamped};
+use crate::model::{Record, RepoName};
+
+/// The most of a pull request's records that are read from the journal.
+const EARLIER_MAX: usize = 200;
 
 /// A pull request as people name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,12 +51,12 @@ impl FromStr for PullName {
 
 impl PullName {
     fn names(&self, value: &Value) -> bool {
-        text(value, "repo") == self.repo
-            && value["pull"].as_u64() == Some(self.pull)
-            && self
-                .bot
-                .as_ref()
-                .is_none_or(|bot| text(value, "bot") == bot)
+        value["pull"].as_u64() == Some(self.pull) && self.is_of(value)
+    }
+
+    fn is_of(&self, value: &Value) -> bool {
+        let bot = self.bot.as_ref();
+        text(value, "repo") == self.repo && bot.is_none_or(|bot| text(value, "bot") == bot)
     }
 }
 
@@ -77,23 +84,30 @@ pub(super) fn main(arguments: &Explain) -> u8 {
     let (builds, attempts) = (mine(&builds), mine(&attempts));
     let queues: Vec<&Value> = list(&status, "queues")
         .iter()
-        .filter(|queue| text(queue, "repo") == wanted.repo)
+        .filter(|queue| wanted.is_of(queue))
         .collect();
     if queues.is_empty() && builds.is_empty() {
-        let known: Vec<&str> = list(&status, "queues")
-            .iter()
-            .map(|queue| text(queue, "repo"))
-            .collect();
-        complain(&format!(
-            "no bot serves a repository called {:?}; it is the label in the bot's configuration, \
-             one of: {}",
-            wanted.repo,
-            known.join(", ")
-        ));
+        complain(&unknown(wanted, &status));
         return FAILED;
     }
+    let told = builds
+        .iter()
+        .flat_map(|build| list(build, "attempts"))
+        .chain(&attempts)
+        .map(|attempt| text(attempt, "id").to_owned())
+        .collect();
+    let earlier = match earlier(&config, wanted, &told) {
+        Ok(earlier) => earlier,
+        Err(error) => {
+            complain(&format!("what was done earlier is not shown: {error}"));
+            Vec::new()
+        }
+    };
     if arguments.common.json {
-        return say_json(&json!({ "builds": builds, "queues": queues, "attempts": attempts }));
+        return say_json(&json!({
+            "builds": builds, "queues": queues, "attempts": attempts,
+            "earlier": history::values(&earlier),
+        }));
     }
     if let Some(why) = status["not_settled"].as_str() {
         say(&format!("The watchdog is not settled: {why}"));
@@ -116,7 +130,68 @@ pub(super) fn main(arguments: &Explain) -> u8 {
             say(&explain_attempt(attempt));
         }
     }
+    if !earlier.is_empty() {
+        say("What was done earlier, from the journal:");
+        say(&history::listing(&earlier));
+    }
     OK
+}
+
+/// The journal's records of requests for a pull request that the watchdog did not tell of any more.
+fn earlier(
+    config: &Config,
+    wanted: &PullName,
+    told: &BTreeSet<String>,
+) -> Result<Vec<Stamped>, JournalError> {
+    let filter = HistoryFilter {
+        repo: Some(RepoName::new(&wanted.repo)),
+        pull: Some(wanted.pull),
+        since: None,
+        limit: EARLIER_MAX,
+    };
+    let records = Reader::open(&config.journal.path)?.history(&filter)?;
+    let mut intents = BTreeSet::new();
+    Ok(records
+        .into_iter()
+        .filter(|stamped| match &stamped.record {
+            Record::Sighting(_) => false,
+            Record::Intent { id, intent, .. } => {
+                let attempt = &intent.attempt;
+                let bot = attempt.target.bot().as_str();
+                let new = wanted.bot.as_ref().is_none_or(|wanted| wanted == bot)
+                    && !told.contains(&attempt.to_string());
+                if new {
+                    intents.insert(*id);
+                }
+                new
+            }
+            Record::Outcome { id, .. } | Record::Closed { id, .. } => intents.contains(id),
+        })
+        .collect())
+}
+
+/// Why nothing is known of a pull request of such a name.
+fn unknown(wanted: &PullName, status: &Value) -> String {
+    let known: BTreeSet<String> = list(status, "queues")
+        .iter()
+        .map(|queue| format!("{}/{}", text(queue, "bot"), text(queue, "repo")))
+        .collect();
+    if known.is_empty() {
+        return "no bot was read yet; `ci-watchdog status` says why".to_owned();
+    }
+    let known: Vec<String> = known.into_iter().collect();
+    let bot = wanted.bot.as_deref().unwrap_or("no bot");
+    let serves = if wanted.bot.is_some() {
+        "does not serve"
+    } else {
+        "serves"
+    };
+    format!(
+        "{bot} {serves} a repository called {:?}; it is the label in the bot's configuration, one \
+         of: {}",
+        wanted.repo,
+        known.join(", ")
+    )
 }
 
 fn explain(build: &Value) -> String {
@@ -128,10 +203,11 @@ fn explain(build: &Value) -> String {
     let sha = build["merge_sha"].as_str().unwrap_or("an unknown commit");
     let mut lines = vec![
         format!(
-            "{}#{}: {}",
+            "{}#{}: {} ({})",
             text(build, "repo"),
             build["pull"],
-            text(build, "verdict")
+            text(build, "verdict"),
+            text(build, "title")
         ),
         format!(
             "  {} waits for {kind} of {sha}, generation {}, first seen {}",

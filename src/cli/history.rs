@@ -1,5 +1,6 @@
 //! `ci-watchdog history`.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 use super::table::table;
 use super::{FAILED, History, OK, complain, load, say, say_json};
 use crate::journal::{HistoryFilter, Reader, Stamped};
-use crate::model::{Record, RepoName};
+use crate::model::{IntentId, Record, RepoName};
 use crate::report::Stamp;
 
 /// Reads the journal and prints what was seen and done.
@@ -33,22 +34,40 @@ pub(super) fn main(arguments: &History) -> u8 {
         }
     };
     if arguments.common.json {
-        let records: Vec<Value> = records
-            .iter()
-            .map(|stamped| json!({ "seq": stamped.seq, "at": Stamp(stamped.wall), "record": stamped.record }))
-            .collect();
-        return say_json(&records);
+        return say_json(&values(&records));
     }
     if records.is_empty() {
         say("Nothing was seen or done that fits.");
         return OK;
     }
-    let rows: Vec<Vec<String>> = records.iter().map(row).collect();
-    say(&table(&["WHEN", "WHAT", "FOR", "DETAIL"], &rows));
+    say(&listing(&records));
     OK
 }
 
-fn row(stamped: &Stamped) -> Vec<String> {
+/// Records for programs.
+pub(super) fn values(records: &[Stamped]) -> Vec<Value> {
+    let value = |stamped: &Stamped| json!({ "seq": stamped.seq, "at": Stamp(stamped.wall), "record": stamped.record });
+    records.iter().map(value).collect()
+}
+
+/// Records as a table for people.
+pub(super) fn listing(records: &[Stamped]) -> String {
+    let attempts: BTreeMap<IntentId, String> = records
+        .iter()
+        .filter_map(|stamped| match &stamped.record {
+            Record::Intent { id, intent, .. } => Some((*id, intent.attempt.to_string())),
+            Record::Sighting(_) | Record::Outcome { .. } | Record::Closed { .. } => None,
+        })
+        .collect();
+    let rows: Vec<Vec<String>> = records
+        .iter()
+        .map(|stamped| row(stamped, &attempts))
+        .collect();
+    table(&["WHEN", "WHAT", "FOR", "DETAIL"], &rows)
+}
+
+fn row(stamped: &Stamped, attempts: &BTreeMap<IntentId, String>) -> Vec<String> {
+    let attempt = |id| attempts.get(id).cloned().unwrap_or_default();
     let when = Stamp(stamped.wall).to_string();
     let [what, target, detail] = match &stamped.record {
         Record::Sighting(sighting) => [
@@ -75,12 +94,12 @@ fn row(stamped: &Stamped) -> Vec<String> {
         ],
         Record::Outcome { id, outcome, .. } => [
             format!("outcome {}", id.0),
-            String::new(),
+            attempt(id),
             format!("{}: {}", outcome.as_str(), outcome.detail()),
         ],
         Record::Closed { id, closing, .. } => [
             format!("closed {}", id.0),
-            String::new(),
+            attempt(id),
             closing.as_str().to_owned(),
         ],
     };

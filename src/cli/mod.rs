@@ -153,11 +153,28 @@ fn load(explicit: Option<&std::path::Path>) -> Result<Config, u8> {
 /// A complaint on standard error.
 #[allow(clippy::print_stderr, reason = "a command line speaks to people")]
 fn complain(text: &str) {
-    eprintln!("{text}");
+    eprintln!("{}", printable(text));
 }
 
-/// A line, or several, on standard output. A reader that went away (`| head`) ends nothing badly.
+/// A line, or several, on standard output.
 fn say(text: &str) {
+    write(&printable(text));
+}
+
+/// What a terminal does not take for a command: titles, builders and answers come from outside.
+fn printable(text: &str) -> String {
+    let shown = |c: char| {
+        if c.is_control() && c != '\n' {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
+    text.chars().map(shown).collect()
+}
+
+/// Writes to standard output. A reader that went away (`| head`) ends nothing badly.
+fn write(text: &str) {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
     // Nobody is there to be told that nobody is there.
@@ -168,7 +185,7 @@ fn say(text: &str) {
 fn say_json(value: &impl serde::Serialize) -> u8 {
     match serde_json::to_string_pretty(value) {
         Ok(text) => {
-            say(&text);
+            write(&text);
             OK
         }
         Err(error) => {

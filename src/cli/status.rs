@@ -24,8 +24,7 @@ pub(super) fn main(arguments: &Common) -> u8 {
     if arguments.json {
         return say_json(&json!({ "status": status, "builds": builds }));
     }
-    say(&summary(&status));
-    say("");
+    say(&format!("{}\n", summary(&status)));
     let builds = builds.as_array().map_or(&[][..], Vec::as_slice);
     if builds.is_empty() {
         say("No bot waits for anything.");
@@ -65,6 +64,17 @@ fn summary(status: &Value) -> String {
             text(source, "source"),
             text(source, "kind")
         ));
+    }
+    for zone in list(status, "zones") {
+        let state = text(zone, "state");
+        if state != "good" {
+            lines.push(format!(
+                "zone {}/{}: {state}: {}",
+                text(zone, "provider"),
+                text(zone, "builder"),
+                text(zone, "reason")
+            ));
+        }
     }
     for queue in list(status, "queues") {
         let verdict = text(queue, "verdict");

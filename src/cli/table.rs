@@ -2,6 +2,9 @@
 
 /// Lays out rows under their heads.
 pub(super) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
+    // A line break in a cell would look like another row.
+    let flat = |row: &Vec<String>| row.iter().map(|cell| cell.replace('\n', " ")).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(flat).collect();
     let width = |column: usize| {
         rows.iter()
             .filter_map(|row| row.get(column))
@@ -13,7 +16,7 @@ pub(super) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     let widths: Vec<usize> = (0..heads.len()).map(width).collect();
     let heads: Vec<String> = heads.iter().map(|head| (*head).to_owned()).collect();
     std::iter::once(&heads)
-        .chain(rows)
+        .chain(&rows)
         .map(|row| line(row, &widths))
         .collect::<Vec<_>>()
         .join("\n")
@@ -30,6 +33,12 @@ fn line(row: &[String], widths: &[usize]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cell_with_several_lines_stays_one_row() {
+        let rows = vec![vec!["a\nb".to_owned()]];
+        assert_eq!(table(&["X"], &rows), "X\na b");
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {

@@ -34,14 +34,14 @@ pub(super) fn read(root: &mut Keys<'_>, kinds: Kinds<'_>) -> Adapters {
 
 fn bots(root: &mut Keys<'_>, kinds: Kinds<'_>, names: &mut Names) -> (Vec<Box<dyn Bot>>, bool) {
     let choices: Vec<_> = kinds.bots.iter().map(|kind| (kind.name, kind)).collect();
-    if !root.has("bot") {
+    let tables = root.tables("bot");
+    if tables.is_empty() && !root.told("bot") {
         let message = format!(
             "there is none, so that there is nothing to watch; write a table [[bot]] with name and kind = {}",
             words(&choices)
         );
         root.mistake("bot", message);
     }
-    let tables = root.tables("bot");
     let all = tables.len();
     let mut bots = Vec::new();
     for mut keys in tables {
@@ -67,7 +67,8 @@ fn providers(root: &mut Keys<'_>, kinds: Kinds<'_>, names: &mut Names) -> Vec<Bo
         .iter()
         .map(|kind| (kind.name, kind))
         .collect();
-    if !root.has("provider") {
+    let tables = root.tables("provider");
+    if tables.is_empty() && !root.told("provider") {
         let message = format!(
             "there is none, so that every build stays unknown and nothing is repaired; write a table [[provider]] with name and kind = {}",
             words(&choices)
@@ -75,7 +76,7 @@ fn providers(root: &mut Keys<'_>, kinds: Kinds<'_>, names: &mut Names) -> Vec<Bo
         root.warning("provider", message);
     }
     let mut providers = Vec::new();
-    for mut keys in root.tables("provider") {
+    for mut keys in tables {
         let name = names.read(&mut keys);
         let Some(kind) = kind(&mut keys, &choices) else {
             continue;

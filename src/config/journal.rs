@@ -8,8 +8,8 @@ use crate::keys::Keys;
 
 /// What would be right.
 const RIGHT: &str = "write \"sqlite:PATH\", for example \"sqlite:journal.db\"";
-/// More than a decade is a typing mistake.
-const RETENTION_MAX: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
+/// More than a decade, as humantime counts years, is a typing mistake.
+const RETENTION_MAX: Duration = Duration::from_secs(10 * 31_557_600);
 
 /// The journal's settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +116,7 @@ fn retention(keys: &mut Keys<'_>) -> Option<Duration> {
         return Some(retention);
     }
     let message = format!(
-        "{} does not fit: reruns are counted over {}, and nothing lives longer than {}; usual is \"90d\"",
+        "{} does not fit; write at least {}, over which reruns are counted, and at most {}; usual is \"90d\"",
         humantime::format_duration(retention),
         humantime::format_duration(Policy::PULL_WINDOW),
         humantime::format_duration(RETENTION_MAX),

@@ -106,7 +106,7 @@ fn zone_safety(keys: &mut Keys<'_>) -> ZoneSafety {
             .duration("outage_window")
             .unwrap_or(usual.outage_window),
         outage_share: keys
-            .number("outage_share", f64::MIN..=f64::MAX)
+            .number("outage_share", 0.0..=1.0)
             .unwrap_or(usual.outage_share),
         reruns_per_zone_hour: count(keys, "reruns_per_zone_hour", &Policy::RERUNS_PER_ZONE_HOUR)
             .unwrap_or(usual.reruns_per_zone_hour),

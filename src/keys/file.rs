@@ -73,7 +73,12 @@ impl<'a> File<'a> {
         let start = error.span().map_or(self.text.len(), |span| span.start);
         let before = self.text.get(..start).unwrap_or(self.text);
         let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-        let message = format!("this is not TOML: {}", error.message());
+        let message = match error.message() {
+            "duplicate key" => "this is written a second time; keep one of the two".to_owned(),
+            other => {
+                format!("this is not TOML: {other}; text, times and addresses stand in quotes")
+            }
+        };
         let mut mistake = self.at(start, String::new(), message);
         mistake.column = Some(column);
         self.mistakes.borrow_mut().push(mistake);

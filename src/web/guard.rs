@@ -11,13 +11,14 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::Web;
+use crate::metrics::Metrics;
 
 /// The longest body of a request, bytes.
 pub const BODY_MAX: usize = 64 * 1024;
 /// From the end of the headers to the end of the body.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The routes that only read. Requests are counted by them; everything else is `other`.
+/// The routes that only read.
 const READING: [&str; 10] = [
     "/",
     "/style.css",
@@ -32,10 +33,20 @@ const READING: [&str; 10] = [
 ];
 /// The routes that change something. No other is ever reached by a method that could.
 const CHANGING: [&str; 1] = ["/-/reload"];
+/// What asks for anything else is counted as.
+const OTHER: &str = "other";
 
 const NO_TOKEN: &str = "off: changing something needs a token, and server.token_file names none; \
     make one with (umask 077; head -c 32 /dev/urandom | base64 > ci-watchdog.token), name it in \
     the configuration, and restart\n";
+
+/// Starts the counts of usual answers at zero.
+pub(super) fn begin(metrics: &Metrics) {
+    for handler in READING.into_iter().chain(CHANGING) {
+        metrics.handles(handler, StatusCode::OK.as_u16());
+    }
+    metrics.handles(OTHER, StatusCode::NOT_FOUND.as_u16());
+}
 
 /// Guards one request and its answer.
 pub(super) async fn guard(State(web): State<Arc<Web>>, request: Request, next: Next) -> Response {
@@ -44,7 +55,7 @@ pub(super) async fn guard(State(web): State<Arc<Web>>, request: Request, next: N
         .get::<MatchedPath>()
         .map_or("", MatchedPath::as_str);
     let mut known = READING.into_iter().chain(CHANGING);
-    let handler = known.find(|name| *name == path).unwrap_or("other");
+    let handler = known.find(|name| *name == path).unwrap_or(OTHER);
     let mut response = match admit(&web, handler, request).await {
         Ok(request) => next.run(request).await,
         Err(refused) => refused,

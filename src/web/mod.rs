@@ -73,6 +73,7 @@ pub struct Web {
 
 /// The routes, with the guards that every answer passes.
 pub fn router(web: Arc<Web>) -> Router {
+    guard::begin(&web.metrics);
     Router::new()
         .route("/", get(page::page))
         .route("/style.css", get(page::style))

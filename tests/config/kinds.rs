@@ -25,18 +25,6 @@ pub const FAKE: Kinds<'static> = Kinds {
     }],
 };
 
-/// Kinds with the names of the real ones and the keys of the example, which read no other file.
-pub const EXAMPLE: Kinds<'static> = Kinds {
-    bots: &[bots::Kind {
-        name: "homu",
-        connect: example_bot,
-    }],
-    providers: &[providers::Kind {
-        name: "buildbot",
-        connect: fake_provider,
-    }],
-};
-
 struct FakeBot(BotName);
 
 struct FakeProvider {
@@ -46,19 +34,6 @@ struct FakeProvider {
 
 fn fake_bot(name: BotName, _: &mut Keys<'_>) -> Option<Box<dyn Bot>> {
     Some(Box::new(FakeBot(name)))
-}
-
-fn example_bot(name: BotName, keys: &mut Keys<'_>) -> Option<Box<dyn Bot>> {
-    for path in ["config", "database", "ca"] {
-        keys.path(path);
-    }
-    for url in ["url", "github_url"] {
-        keys.url(url);
-    }
-    for word in ["mention", "login"] {
-        keys.string(word);
-    }
-    fake_bot(name, keys)
 }
 
 fn fake_provider(name: ProviderName, keys: &mut Keys<'_>) -> Option<Box<dyn Provider>> {
@@ -136,5 +111,8 @@ impl Provider for FakeProvider {
 }
 
 fn silent() -> ProbeError {
-    ProbeError::new(ProbeFailure::Partial, "a fake has nothing to say".to_owned())
+    ProbeError::new(
+        ProbeFailure::Partial,
+        "a fake has nothing to say".to_owned(),
+    )
 }

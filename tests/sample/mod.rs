@@ -155,6 +155,7 @@ fn queue(repo: &str, approved: usize, pending: usize, verdict: Verdict) -> Queue
     QueueReport {
         bot: "homu".to_owned(),
         repo: repo.to_owned(),
+        builders: vec!["linux".to_owned(), "mac".to_owned(), "docs".to_owned()],
         approved,
         pending,
         verdict,

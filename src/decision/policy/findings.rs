@@ -28,12 +28,9 @@ impl Policy {
     ///
     /// Refused, beside values out of their ranges:
     ///
-    /// - A deadline that condemns (`start`, `heartbeat`, `worker_lost`, `total`, `orphaned`,
-    ///   `pinging`) shorter than [`Policy::snapshot_life`]: it could pass on one snapshot, without
-    ///   a fresh look that might have found a sign of life.
-    /// - Any other time shorter than two ticks: it could pass between two looks, so that an effect
-    ///   is missed, a pause is none, or one good answer makes a source good. What stands between
-    ///   it and a rerun is a death, which is confirmed by the rules above and below.
+    /// - Any time shorter than [`Policy::snapshot_life`], two ticks: it could pass on one snapshot,
+    ///   without the fresh look that might have found a sign of life; an effect could be missed,
+    ///   a pause be none, and one good answer make a source good.
     /// - `looks × tick` shorter than a snapshot's life: all looks could rest on one stale snapshot.
     /// - `total` not longer than `heartbeat`: a run would be older than any build may be before it
     ///   is even silent, and `on_silence = "alert"` would then rerun at once.
@@ -103,15 +100,6 @@ struct Time {
     usual: Duration,
     /// From here on it is fit for more than tests.
     fit: Duration,
-    kind: TimeKind,
-}
-
-#[derive(Clone, Copy)]
-enum TimeKind {
-    /// When it has passed without a sign of life, something is dead.
-    Condemns,
-    /// When it has passed, people are told, a message is replayed, or a pause ends.
-    Waits,
 }
 
 impl Check<'_> {
@@ -191,7 +179,7 @@ impl Check<'_> {
             self.refuse(
                 format!("{prefix}total"),
                 format!(
-                    "{} is not longer than {prefix}heartbeat ({}), so that a run would be too old before it is silent; write more, or a shorter heartbeat",
+                    "{} is not longer than {prefix}heartbeat ({}): a run would be too old before it is silent; write more, or a shorter heartbeat",
                     time(total),
                     time(heartbeat)
                 ),
@@ -256,7 +244,7 @@ impl Check<'_> {
             self.refuse(
                 format!("{prefix}looks"),
                 format!(
-                    "{looks} × loop.tick is {}, so that a death would be confirmed before a stale snapshot ages out ({}); write at least {least}",
+                    "{looks} × loop.tick is {}: a death would be confirmed before a stale snapshot ages out ({}); write at least {least}",
                     time(confirmation),
                     time(life)
                 ),
@@ -326,7 +314,6 @@ impl Check<'_> {
             here,
             usual,
             fit,
-            kind,
         } = *setting;
         let key = format!("{prefix}{name}");
         if here.is_zero() {
@@ -340,33 +327,20 @@ impl Check<'_> {
                 time(usual)
             );
             self.refuse(key, message);
-        } else if let Some(least) = self.least(kind).filter(|least| here < *least) {
+        } else if let Some(life) = self.life.filter(|life| here < *life) {
             if here == usual {
                 self.outgrown.push(format!("{key} ({})", time(here)));
                 return;
             }
-            let why = match kind {
-                TimeKind::Condemns => "a snapshot is used for, and could pass without a fresh look",
-                TimeKind::Waits => "two ticks, and could pass between two looks",
-            };
             let message = format!(
-                "{} is shorter than {why}; write at least {}",
+                "{} is shorter than two ticks, for which a snapshot is used, and could pass without a fresh look; write at least {}",
                 time(here),
-                time(least)
+                time(life)
             );
             self.refuse(key, message);
         } else if here < fit {
             self.doubt_short(key, here);
         }
-    }
-
-    /// `None` where the tick itself is refused.
-    fn least(&self, kind: TimeKind) -> Option<Duration> {
-        let life = self.life?;
-        Some(match kind {
-            TimeKind::Condemns => life,
-            TimeKind::Waits => self.policy.tick * 2,
-        })
     }
 
     fn count(&mut self, prefix: &str, name: &str, here: u32, range: &RangeInclusive<u32>) {
@@ -414,17 +388,17 @@ fn deadlines(timeouts: &Timeouts) -> [Time; 11] {
     } = *timeouts;
     let usual = Timeouts::default();
     [
-        Time::condemns("start", start, usual.start, 60),
-        Time::waits("report", report, usual.report, 30),
-        Time::condemns("heartbeat", heartbeat, usual.heartbeat, 0),
-        Time::condemns("worker_lost", worker_lost, usual.worker_lost, 60),
-        Time::waits("queue", queue, usual.queue, 60),
-        Time::condemns("total", total, usual.total, 600),
-        Time::waits("effect", effect, usual.effect, 30),
-        Time::waits("outdated", outdated, usual.outdated, 30),
-        Time::waits("wedged", wedged, usual.wedged, 60),
-        Time::condemns("orphaned", orphaned, usual.orphaned, 60),
-        Time::condemns("pinging", pinging, usual.pinging, 30),
+        Time::new("start", start, usual.start, 60),
+        Time::new("report", report, usual.report, 30),
+        Time::new("heartbeat", heartbeat, usual.heartbeat, 0),
+        Time::new("worker_lost", worker_lost, usual.worker_lost, 60),
+        Time::new("queue", queue, usual.queue, 60),
+        Time::new("total", total, usual.total, 600),
+        Time::new("effect", effect, usual.effect, 30),
+        Time::new("outdated", outdated, usual.outdated, 30),
+        Time::new("wedged", wedged, usual.wedged, 60),
+        Time::new("orphaned", orphaned, usual.orphaned, 60),
+        Time::new("pinging", pinging, usual.pinging, 30),
     ]
 }
 
@@ -432,8 +406,8 @@ fn build_times(safety: &BuildSafety) -> [Time; 2] {
     let usual = BuildSafety::default();
     let good = safety.source_good_for;
     [
-        Time::waits("source_good_for", good, usual.source_good_for, 60),
-        Time::waits("cooldown", safety.cooldown, usual.cooldown, 60),
+        Time::new("source_good_for", good, usual.source_good_for, 60),
+        Time::new("cooldown", safety.cooldown, usual.cooldown, 60),
     ]
 }
 
@@ -441,27 +415,19 @@ fn zone_times(safety: &ZoneSafety) -> [Time; 3] {
     let usual = ZoneSafety::default();
     let (settle, storm, window) = (safety.settle, safety.storm_cooldown, safety.outage_window);
     [
-        Time::waits("settle", settle, usual.settle, 10),
-        Time::waits("storm_cooldown", storm, usual.storm_cooldown, 60),
-        Time::waits("outage_window", window, usual.outage_window, 60),
+        Time::new("settle", settle, usual.settle, 10),
+        Time::new("storm_cooldown", storm, usual.storm_cooldown, 60),
+        Time::new("outage_window", window, usual.outage_window, 60),
     ]
 }
 
 impl Time {
-    fn condemns(name: &'static str, here: Duration, usual: Duration, fit_seconds: u64) -> Self {
-        Self {
-            kind: TimeKind::Condemns,
-            ..Self::waits(name, here, usual, fit_seconds)
-        }
-    }
-
-    fn waits(name: &'static str, here: Duration, usual: Duration, fit_seconds: u64) -> Self {
+    fn new(name: &'static str, here: Duration, usual: Duration, fit_seconds: u64) -> Self {
         Self {
             name,
             here,
             usual,
             fit: Duration::from_secs(fit_seconds),
-            kind: TimeKind::Waits,
         }
     }
 }
