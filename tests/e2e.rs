@@ -137,6 +137,12 @@ async fn case_1_a_lost_start_of_a_live_run_frees_the_slot_and_retries_nothing() 
 
     // The watchdog lets the other repository start.
     stack.wait_pending("beta", 1, &[]).await;
+    // homu starts it before it answers, and the bridge records the answered request.
+    stack
+        .wait_until("the release to be answered", async || {
+            !told(&stack).is_empty()
+        })
+        .await;
     assert_eq!(told(&stack), [format!("release {sha}")]);
     stack.jobs.set_all(Order::Green);
     stack.wait_merged("alpha", 1).await;
@@ -213,6 +219,12 @@ async fn case_3_one_lost_result_is_replayed_and_nothing_is_built_again() {
     let sha = stack.wait_pending("alpha", 1, &[]).await;
     stack.wait_merged("alpha", 1).await;
     assert_eq!(stack.branch("alpha", "master").unwrap(), sha);
+    // homu merges before it answers, and the bridge records the answered request.
+    stack
+        .wait_until("the replay to be answered", async || {
+            !told(&stack).is_empty()
+        })
+        .await;
     assert_eq!(told(&stack), [format!("result alpha-linux {sha}")]);
     assert_eq!(stack.buildbot_runs(&sha).await.len(), 2);
     check_the_end(&stack).await;
