@@ -357,6 +357,21 @@ async fn explain_tells_all_that_is_known_of_a_pull_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_watchdog_told_of_is_not_told_again_from_the_journal() {
+    let mut report = sample::report();
+    let mut attempt = report.attempts[0].clone();
+    attempt.id = "homu:widgets:7:auto:1:rerun:1".to_owned();
+    report.builds[0].attempts = vec![attempt];
+    let place = watchdog(report).await;
+    place.fill_journal();
+    let answer = place.run(&["explain", "widgets#7"]);
+    assert!(answer.out.contains("What was done, oldest first:"));
+    assert!(!answer.out.contains("earlier"), "{}", answer.out);
+    let json = place.run(&["explain", "widgets#7", "--json"]).json();
+    assert_eq!(json["earlier"], Value::Array(Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn explain_says_when_nothing_is_pending_or_known() {
     let place = watchdog(sample::report()).await;
     place.fill_journal();

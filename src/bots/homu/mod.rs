@@ -1,7 +1,9 @@
 //! homu as a bot: 0.2.0 of PyPI, and by the columns of their databases its barosl, servo and
 //! rust-lang forks.
 
-mod cfg;
+mod approval;
+mod cfg_file;
+mod config;
 mod database;
 mod github;
 mod page;
@@ -9,18 +11,19 @@ mod remedies;
 mod replay;
 mod state;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use url::Url;
 
-use self::cfg::Cfg;
-use self::database::{Fork, Rows};
-use self::github::Github;
+use self::config::{Cfg, RepoCfg};
+use self::database::{Database, Fork, RepoRows, Rows};
+use self::github::{Github, is_login};
 use self::page::PageRow;
-use self::state::{Asked, Witnessed, agree};
+use self::state::{Asked, Witnessed, foreign, join, settled};
 use super::{Bot, BoxFuture, Kind};
 use crate::http::{Client, ClientOptions, Request, read_ca};
 use crate::journal::Permit;
@@ -37,12 +40,19 @@ pub(super) const KIND: Kind = Kind {
 
 /// Where GitHub's API is unless the configuration says otherwise.
 const GITHUB_URL: &str = "https://api.github.com";
+/// How long one look may ask GitHub. It stays below the deadline of the whole look, so that a slow
+/// GitHub is a failure of GitHub, and none of the bot.
+const GITHUB_DEADLINE: Duration = Duration::from_secs(8);
+/// How many repositories one warning names.
+const NAMED_MAX: usize = 5;
+/// How many warnings a snapshot has at most.
+const WARNINGS_MAX: usize = 20;
 
 /// One homu.
 pub struct Homu {
     name: BotName,
     cfg: Cfg,
-    database: PathBuf,
+    database: Database,
     url: Url,
     client: Client,
     github: Option<Github>,
@@ -50,10 +60,12 @@ pub struct Homu {
     mention: Option<String>,
     /// In whose name commands are given; homu's own where it is left out.
     login: Option<String>,
+    /// The host and port in `web.canonical_url`.
+    host: Option<String>,
     /// A builder's name that no repository of this homu has.
     nobody: String,
     rows: Vec<RemedyRow>,
-    /// The fork that the last look told.
+    /// Which homu the database tells of, as far as it was read.
     fork: Mutex<Option<Fork>>,
 }
 
@@ -71,15 +83,8 @@ impl Bot for Homu {
     }
 
     fn repos(&self) -> BTreeMap<RepoName, Vec<BuilderName>> {
-        let builders = |repo: &cfg::RepoCfg| {
-            let all: BTreeSet<BuilderName> = repo
-                .auto
-                .iter()
-                .chain(&repo.tries)
-                .map(|(builder, _)| builder.clone())
-                .collect();
-            all.into_iter().collect()
-        };
+        let fork = *self.fork();
+        let builders = |repo: &RepoCfg| repo.builders(fork).into_iter().collect();
         self.cfg
             .repos
             .iter()
@@ -93,9 +98,9 @@ impl Bot for Homu {
         let configured = self.cfg.repos.get(repo)?.timeout;
         match *self.fork() {
             Some(Fork::Pypi) => None,
-            Some(Fork::Barosl) => Some(cfg::OWN_TIMEOUT),
+            Some(Fork::Barosl) => Some(config::OWN_TIMEOUT),
             Some(Fork::Servo | Fork::RustLang) | None => {
-                Some(configured.unwrap_or(cfg::OWN_TIMEOUT))
+                Some(configured.unwrap_or(config::OWN_TIMEOUT))
             }
         }
     }
@@ -116,55 +121,51 @@ impl Bot for Homu {
     }
 }
 
+/// What database and page say of one repository, read one right after the other.
+struct Fresh {
+    fork: Fork,
+    rows: RepoRows,
+    page: Vec<PageRow>,
+}
+
+/// What no earlier look saw.
+static NOTHING_REMEMBERED: BTreeMap<BuildKey, Sha> = BTreeMap::new();
+
+impl Fresh {
+    fn of<'a>(&'a self, homu: &'a Homu, label: &'a RepoName, cfg: &'a RepoCfg) -> Witnessed<'a> {
+        Witnessed {
+            bot: &homu.name,
+            fork: self.fork,
+            label,
+            cfg,
+            rows: &self.rows,
+            page: &self.page,
+            remembered: &NOTHING_REMEMBERED,
+        }
+    }
+}
+
 impl Homu {
     async fn look(&self, remembered: &BTreeMap<BuildKey, Sha>) -> Result<BotSnapshot, ProbeError> {
-        let (mut rows, mut pages) = self.witnesses().await?;
-        let differ = pages.iter().any(|(label, page)| !agree(label, &rows, page));
-        if differ {
-            // They are read one after the other, and homu may have gone on in between.
-            (rows, pages) = self.witnesses().await?;
-        }
-        *self.fork() = rows.fork;
-        let mut warnings = self.warnings(&rows);
-        let login = match (&self.github, &self.mention) {
-            (_, Some(mention)) => Some(Ok(mention.clone())),
-            (Some(github), None) => Some(github.login().await),
-            (None, None) => None,
-        };
-        let (login, failed) = match login {
-            Some(Ok(login)) => (Some(login), None),
-            Some(Err(error)) => (None, Some(error)),
-            None => (None, None),
-        };
-        let mut asked = Asked::new(self.github.as_ref(), login);
-        asked.failed = failed;
-        let mut repos = BTreeMap::new();
-        for (label, page) in &pages {
-            let Some(cfg) = self.cfg.repos.get(label) else {
-                continue;
-            };
-            let witnessed = Witnessed {
-                bot: &self.name,
-                label,
-                cfg,
-                rows: &rows,
-                page,
+        let witnesses = self.witnesses().await?;
+        let witnessed: Vec<Witnessed<'_>> = witnesses
+            .iter()
+            .map(|(label, cfg, fresh)| Witnessed {
                 remembered,
-            };
-            repos.insert(label.clone(), witnessed.snapshot(&mut asked).await);
-        }
+                ..fresh.of(self, label, cfg)
+            })
+            .collect();
+        let until = Instant::now() + GITHUB_DEADLINE;
+        let mut asked = Asked::new(self.github.as_ref(), self.mention.as_deref(), until);
+        let repos = join(&witnessed, &mut asked).await;
         let github = match (&self.github, asked.failed) {
             (None, _) => GithubState::NotConfigured,
             (Some(_), Some(error)) => GithubState::Failed(error),
             (Some(github), None) => GithubState::Good(github.quota()),
         };
-        if self.github.is_none() {
-            warnings.push(format!(
-                "{}: homu's cfg.toml has no github.access_token, so GitHub is not asked: closed \
-                 pull requests, moved heads and try builds are not known",
-                self.name
-            ));
-        }
+        let mut warnings = self.warnings();
+        warnings.extend(asked.warnings);
+        warnings.truncate(WARNINGS_MAX);
         Ok(BotSnapshot {
             repos,
             github,
@@ -172,47 +173,131 @@ impl Homu {
         })
     }
 
-    /// The database and the page of every repository.
-    async fn witnesses(&self) -> Result<(Rows, BTreeMap<RepoName, Vec<PageRow>>), ProbeError> {
-        let rows = database::read_async(self.database.clone()).await?;
-        let mut pages = BTreeMap::new();
-        for label in self.cfg.repos.keys() {
-            let url = remedies::endpoint(&self.url, &format!("queue/{label}"));
-            let mut request = Request::get(url).body_max(page::PAGE_MAX);
-            if let Some(host) = self.canonical_host() {
-                request = request.host(&host);
+    /// The database, and the page of every repository; again of those in which the two disagree,
+    /// because homu may have gone on between the one and the other.
+    async fn witnesses(&self) -> Result<Vec<(&RepoName, &RepoCfg, Fresh)>, ProbeError> {
+        let mut rows = self.read_database().await?;
+        let mut witnesses = Vec::new();
+        for (label, cfg) in &self.cfg.repos {
+            let page = self.read_page(label).await?;
+            let mut fresh = Fresh {
+                fork: rows.fork,
+                rows: rows.repos.remove(label).unwrap_or_default(),
+                page,
+            };
+            if !settled(&fresh.rows, &fresh.page) {
+                fresh = self.fresh(label).await?;
             }
-            let answer = self.client.get(request).await?;
-            pages.insert(
-                label.clone(),
-                page::parse(&answer.shown_url, &answer.text())?,
-            );
+            self.same_homu(label, &fresh)?;
+            witnesses.push((label, cfg, fresh));
         }
-        Ok((rows, pages))
+        Ok(witnesses)
     }
 
-    fn warnings(&self, rows: &Rows) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if rows.fork.is_none() {
-            warnings.push(format!(
-                "{}: {} has no table of pull requests yet",
-                self.name,
-                self.database.display()
+    /// What database and page say of one repository now.
+    async fn fresh(&self, label: &RepoName) -> Result<Fresh, ProbeError> {
+        let mut rows = self.read_database().await?;
+        Ok(Fresh {
+            fork: rows.fork,
+            rows: rows.repos.remove(label).unwrap_or_default(),
+            page: self.read_page(label).await?,
+        })
+    }
+
+    async fn read_database(&self) -> Result<Rows, ProbeError> {
+        let rows = self.database.read().await?;
+        *self.fork() = Some(rows.fork);
+        Ok(rows)
+    }
+
+    async fn read_page(&self, label: &RepoName) -> Result<Vec<PageRow>, ProbeError> {
+        let url = remedies::endpoint(&self.url, &format!("queue/{label}"));
+        let request = self.to_host(Request::get(url).body_max(page::PAGE_MAX));
+        let answer = self.client.send(request).await?;
+        if answer.status.is_redirection() {
+            return Err(ProbeError::new(
+                ProbeFailure::HttpStatus,
+                format!(
+                    "{} answered {}: homu redirects to its web.canonical_url; is `url` right?",
+                    answer.shown_url, answer.status
+                ),
             ));
         }
-        if let Some(login) = &self.login {
-            for (label, repo) in &self.cfg.repos {
-                let tries = rows.fork != Some(Fork::Pypi) && repo.try_users.contains(login);
-                if !tries && !repo.reviewers.contains(login) {
-                    warnings.push(format!(
-                        "{}: homu takes no command from {login} in {label}: put that name into its \
-                         reviewers (newer forks: try_users), or leave `login` out",
-                        self.name
-                    ));
-                }
+        // 0.2.0 fails over a repository that it does not know; the forks have no page for it.
+        let unknown = matches!(answer.status.as_u16(), 404 | 500);
+        let answer = answer.success().map_err(|mut error| {
+            if unknown {
+                error
+                    .detail
+                    .push_str(&format!("; does the running homu serve {label}?"));
+            }
+            error
+        })?;
+        // A page of megabytes takes longer to read than a worker of the runtime may be kept.
+        let reading =
+            tokio::task::spawn_blocking(move || page::parse(&answer.shown_url, &answer.text()));
+        reading.await.unwrap_or_else(|error| {
+            Err(ProbeError::new(
+                ProbeFailure::Io,
+                format!("the thread that reads homu's page ended: {error}"),
+            ))
+        })
+    }
+
+    fn same_homu(&self, label: &RepoName, fresh: &Fresh) -> Result<(), ProbeError> {
+        if !foreign(&fresh.rows, &fresh.page) {
+            return Ok(());
+        }
+        Err(ProbeError::new(
+            ProbeFailure::Parse,
+            format!(
+                "{}: knows no pull request of {label}, and {} shows pending ones; are `database` \
+                 and `url` of the same homu?",
+                self.database.path().display(),
+                crate::http::shown(&self.url)
+            ),
+        ))
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.github.is_none() {
+            warnings.push(format!(
+                "{}: homu's cfg.toml has no github.access_token, so GitHub is not asked: closed \
+                 pull requests, moved heads and try builds are not known",
+                self.name
+            ));
+        }
+        if let Some(login) = self
+            .login
+            .as_ref()
+            .filter(|it| Some(*it) != self.mention.as_ref())
+        {
+            let deaf: Vec<&str> = self
+                .cfg
+                .repos
+                .iter()
+                .filter(|(_, repo)| !self.listens(repo, login))
+                .map(|(label, _)| label.as_str())
+                .collect();
+            if !deaf.is_empty() {
+                let more = if deaf.len() > NAMED_MAX { ", …" } else { "" };
+                warnings.push(format!(
+                    "{}: homu takes no command from {login} in {}{more}: put that name into their \
+                     reviewers (in the forks try_users is enough), or leave `login` out",
+                    self.name,
+                    deaf[..deaf.len().min(NAMED_MAX)].join(", ")
+                ));
             }
         }
         warnings
+    }
+
+    /// Whether homu takes a `retry` from a login, as far as its configuration tells.
+    fn listens(&self, repo: &RepoCfg, login: &str) -> bool {
+        let forked = *self.fork() != Some(Fork::Pypi);
+        repo.reviewers.contains(login)
+            || (forked && (repo.try_users.contains(login) || repo.others))
     }
 
     /// The name that homu answers to.
@@ -227,15 +312,13 @@ impl Homu {
         }
     }
 
-    /// The host that the rust-lang fork answers to; it redirects every other away, and a redirected
-    /// POST is lost (`server.py`: `redirect_to_canonical_host`).
-    fn canonical_host(&self) -> Option<String> {
-        let url = Url::parse(self.cfg.canonical_url.as_deref()?).ok()?;
-        let host = url.host_str()?;
-        Some(match url.port() {
-            Some(port) => format!("{host}:{port}"),
-            None => host.to_owned(),
-        })
+    /// The request as homu expects it: the rust-lang fork redirects every host but its own away, and
+    /// a redirected POST is lost (`server.py`: `redirect_to_canonical_host`).
+    fn to_host(&self, request: Request) -> Request {
+        match &self.host {
+            Some(host) => request.host(host),
+            None => request,
+        }
     }
 
     fn fork(&self) -> std::sync::MutexGuard<'_, Option<Fork>> {
@@ -250,8 +333,8 @@ fn connect(name: BotName, keys: &mut Keys<'_>) -> Option<Box<dyn Bot>> {
     let config = keys.path("config");
     let database = keys.path("database");
     let url = keys.url("url");
-    let mention = keys.string("mention");
-    let login = keys.string("login");
+    let mention = login(keys, "mention");
+    let login = login(keys, "login");
     let github_url = keys.url("github_url");
     let ca = keys.path("ca");
     let Some(config) = config else {
@@ -273,7 +356,10 @@ fn connect(name: BotName, keys: &mut Keys<'_>) -> Option<Box<dyn Bot>> {
         }
     };
     let Some(url) = url.or_else(|| own_url(&cfg)) else {
-        keys.mistake("url", "is missing, and homu's cfg.toml has no web.port");
+        keys.mistake(
+            "url",
+            "is missing, and homu's cfg.toml has neither web.port nor web.canonical_url",
+        );
         return None;
     };
     let ca_pem = match ca.map(|path| read_ca(&path)).transpose() {
@@ -283,13 +369,13 @@ fn connect(name: BotName, keys: &mut Keys<'_>) -> Option<Box<dyn Bot>> {
             return None;
         }
     };
-    let client = |ca_pem| {
+    let client = || {
         Client::new(ClientOptions {
-            ca_pem,
+            ca_pem: ca_pem.clone(),
             ..ClientOptions::default()
         })
     };
-    let (client, github_client) = match (client(ca_pem.clone()), client(ca_pem)) {
+    let (client, github_client) = match (client(), client()) {
         (Ok(one), Ok(other)) => (one, other),
         (Err(why), _) | (_, Err(why)) => {
             keys.mistake("ca", why);
@@ -304,10 +390,17 @@ fn connect(name: BotName, keys: &mut Keys<'_>) -> Option<Box<dyn Bot>> {
         .github_token
         .clone()
         .map(|token| Github::new(github_client, github_url, token));
-    let database = database.unwrap_or_else(|| beside(&config, &cfg));
-    let nobody = nobody(&cfg);
-    // Only the rust-lang fork redirects to a canonical address, and only it sleeps before a start.
-    let slow = cfg.canonical_url.is_some();
+    if github.is_none() && mention.is_none() {
+        keys.warning(
+            "mention",
+            "is missing, and homu's cfg.toml has no github.access_token to ask for it; homu cannot \
+             be given a command",
+        );
+    }
+    let database = Database::at(database.unwrap_or_else(|| beside(&config, &cfg)));
+    let fork = database.fork();
+    // Only the rust-lang fork has a canonical address; its database may not be there yet.
+    let slow = fork == Some(Fork::RustLang) || (fork.is_none() && cfg.canonical_url.is_some());
     Some(Box::new(Homu {
         name,
         database,
@@ -316,38 +409,55 @@ fn connect(name: BotName, keys: &mut Keys<'_>) -> Option<Box<dyn Bot>> {
         github,
         mention,
         login,
-        nobody,
+        host: cfg.canonical_url.as_deref().and_then(host),
+        nobody: nobody(&cfg),
         rows: remedies::rows(slow),
-        fork: Mutex::new(None),
+        fork: Mutex::new(fork),
         cfg,
     }))
 }
 
-/// Where homu listens on this machine.
+/// A login of GitHub.
+fn login(keys: &mut Keys<'_>, key: &str) -> Option<String> {
+    let login = keys.string(key)?;
+    if is_login(&login) {
+        return Some(login);
+    }
+    keys.mistake(key, "is no login of GitHub; write it without @");
+    None
+}
+
+/// Where homu listens, on this machine where it has a port.
 fn own_url(cfg: &Cfg) -> Option<Url> {
-    Url::parse(&format!("http://127.0.0.1:{}", cfg.port?)).ok()
+    let host = cfg.host.as_deref().unwrap_or("127.0.0.1");
+    match cfg.port {
+        Some(port) => Url::parse(&format!("http://{host}:{port}")).ok(),
+        None => Url::parse(cfg.canonical_url.as_deref()?).ok(),
+    }
+}
+
+/// The host and port of a URL, letter by letter as homu compares them (Python's `netloc`).
+fn host(url: &str) -> Option<String> {
+    let (_, rest) = url.split_once("://")?;
+    let host = rest.split(['/', '?', '#']).next()?;
+    (!host.is_empty()).then(|| host.to_owned())
 }
 
 /// The database that homu opens: in its working directory, which is where `cfg.toml` lies.
 fn beside(config: &Path, cfg: &Cfg) -> PathBuf {
     let file = cfg.database.as_deref().unwrap_or("main.db");
-    config
-        .parent()
-        .map_or_else(|| PathBuf::from(file), |folder| folder.join(file))
+    let folder = config.parent().unwrap_or(Path::new(""));
+    folder.join(file)
 }
 
 /// A builder's name that no repository has.
 fn nobody(cfg: &Cfg) -> String {
-    let taken = |name: &str| {
-        cfg.repos.values().any(|repo| {
-            repo.auto
-                .iter()
-                .chain(&repo.tries)
-                .any(|(builder, _)| builder.as_str() == name)
-        })
-    };
     let mut name = replay::NOBODY.to_owned();
-    while taken(&name) {
+    while cfg
+        .repos
+        .values()
+        .any(|repo| repo.builders(None).contains(name.as_str()))
+    {
         name.push_str("-nobody");
     }
     name

@@ -19,27 +19,31 @@ pub struct PageRow {
     pub status: String,
     /// Whether it only tries.
     pub is_try: bool,
-    /// Who approved it; empty: nobody.
-    pub approved_by: String,
     /// Whether it merges without conflict; `None`: not known yet.
     pub mergeable: Option<bool>,
-    /// The priority; a rollup has the least.
-    pub priority: i64,
+    /// The priority; `None` where the page calls it a rollup instead.
+    pub priority: Option<i64>,
     /// The title.
     pub title: String,
+}
+
+impl PageRow {
+    /// Whether homu waits for a build of it.
+    pub fn is_pending(&self) -> bool {
+        self.status == "pending"
+    }
 }
 
 /// Reads the page of one repository, in the bot's order.
 ///
 /// # Errors
 ///
-/// A page that is not homu's queue: another table, a row without a number, no status.
+/// A page that is not homu's queue: another table, a row without a number or status, a word for a
+/// status that homu does not have.
 pub fn parse(url: &str, html: &str) -> Result<Vec<PageRow>, ProbeError> {
     let wrong = |what: &str| {
-        ProbeError::new(
-            ProbeFailure::Parse,
-            format!("{url}: not homu's queue page: {what}"),
-        )
+        let told = format!("{url}: not homu's queue page: {what}");
+        ProbeError::new(ProbeFailure::Parse, told)
     };
     if !html.contains("</html>") {
         return Err(wrong("it ends early"));
@@ -62,54 +66,54 @@ pub fn parse(url: &str, html: &str) -> Result<Vec<PageRow>, ProbeError> {
         .map(|head| words(&head).to_lowercase())
         .collect();
     let column = |name: &str| heads.iter().position(|head| head == name);
-    let number = column("#").ok_or_else(|| wrong("no column #"))?;
-    let status = column("status").ok_or_else(|| wrong("no column Status"))?;
-    let approved = column("approved by");
-    let mergeable = column("mergeable");
-    let priority = column("priority");
-    let title = column("title");
+    let missing = |name: &str| wrong(&format!("it has no column {name}"));
+    let number = column("#").ok_or_else(|| missing("#"))?;
+    let status = column("status").ok_or_else(|| missing("Status"))?;
+    let mergeable = column("mergeable").ok_or_else(|| missing("Mergeable"))?;
+    let priority = column("priority").ok_or_else(|| missing("Priority"))?;
+    let title = column("title").ok_or_else(|| missing("Title"))?;
     let mut rows = Vec::new();
     for row in table.select(&body) {
         let cells: Vec<String> = row.select(&cell).map(|cell| words(&cell)).collect();
-        let at = |index: Option<usize>| {
-            index
-                .and_then(|index| cells.get(index))
-                .map_or("", String::as_str)
-        };
-        let num = at(Some(number))
-            .trim_start_matches('#')
+        if cells.len() != heads.len() {
+            return Err(wrong("a row has not as many cells as the head"));
+        }
+        let num = cells[number]
             .parse()
-            .map_err(|_| wrong("a row without a number"))?;
-        let word = cells
-            .get(status)
-            .ok_or_else(|| wrong("a row without a status"))?;
-        let (status, is_try) = match word.strip_suffix("(try)") {
-            Some(status) => (status.trim(), true),
-            None => (word.as_str(), false),
-        };
+            .map_err(|_| wrong("a row has no number"))?;
+        let (status, is_try) =
+            read_status(&cells[status]).ok_or_else(|| wrong("a row has no status of homu's"))?;
         rows.push(PageRow {
             num,
             status: status.to_owned(),
             is_try,
-            approved_by: at(approved).to_owned(),
-            mergeable: match at(mergeable) {
+            mergeable: match cells[mergeable].as_str() {
                 "yes" => Some(true),
                 "no" => Some(false),
                 _ => None,
             },
-            priority: at(priority).parse().unwrap_or(-1),
-            title: at(title).to_owned(),
+            priority: cells[priority].parse().ok(),
+            title: cells[title].clone(),
         });
     }
     Ok(rows)
 }
 
+/// The status and whether it only tries; servo adds `[TREE CLOSED]` (`server.py`: `status_ext`).
+fn read_status(cell: &str) -> Option<(&str, bool)> {
+    let (status, more) = match cell.find(['(', '[']) {
+        Some(at) => cell.split_at(at),
+        None => (cell, ""),
+    };
+    let status = status.trim_end();
+    let known = ["", "approved", "pending", "success", "failure", "error"];
+    known
+        .contains(&status)
+        .then(|| (status, more.contains("(try)")))
+}
+
 /// An element's text with its white space folded.
 fn words(element: &ElementRef<'_>) -> String {
-    element
-        .text()
-        .collect::<String>()
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
+    let text: String = element.text().collect();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -1,305 +1,405 @@
-//! The requests that homu understands, one row each: precondition, request, effect, deadline.
+//! The requests that homu understands, one row each.
 //!
-//! Never `force`: it stops every builder's work, and is a server error where there is no Buildbot.
-//! Never `clean`: while pending it leaves a build that nothing can end.
+//! | request | precondition, read anew | what is sent | effect |
+//! |---|---|---|---|
+//! | release of the slot | none, it is harmless where it is wrong | `POST /buildbot`, `buildStarted` of each commit under a builder that nobody has | none |
+//! | replay of a result | page and database say pending on the commit, and the result is lacking | `POST /buildbot`, `buildFinished` | the row is set, or the build left pending |
+//! | forgetting what is green | the same, and these builders are green | `POST /buildbot`, `buildStarted` of each | no longer green, or left pending |
+//! | retry | either says pending, and it is not on another commit | `POST /github`, signed comment `@BOT retry` | a new run, or left pending |
+//! | nudge | nothing that blocks the queue is pending, and the pull request is listed | `POST /github`, signed comment `@BOT p=` (servo, rust-lang: `@BOT ping`) | something is pending |
+//! | replay of `closed` | the pull request is listed, and closed on GitHub | `POST /github`, signed `pull_request` | homu agrees with GitHub |
+//! | replay of `synchronize` | it is listed with another head than GitHub's, and that is the one to tell | `POST /github`, signed `pull_request` | homu agrees with GitHub |
+//!
+//! Where the rust-lang fork must start a build, the effect needs five minutes.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use url::Url;
 
-use super::Homu;
-use super::cfg::RepoCfg;
-use super::database::{self, Fork, Rows};
-use super::github::Pull;
-use super::replay::{self, PullText, build_finished, build_started, signature};
+use super::config::{Buildbot, RepoCfg};
+use super::database::{Fork, PullText};
+use super::github::{Place, Pull};
+use super::replay::{self, Action, Command, build_finished, build_started, signature};
+use super::state::Asked;
+use super::{Fresh, Homu};
 use crate::http::Request;
 use crate::journal::Permit;
 use crate::model::{
-    CiSystem, Effect, Outcome, ProbeError, ProbeFailure, RemedyRow, RepoName, Sha, Step, StepKind,
+    BuildKind, BuilderName, CiSystem, Effect, Intent, Outcome, PendingBuild, ProbeError,
+    ProbeFailure, PullOnGithub, RemedyRow, RepoName, Sha, Step, StepKind, Target, Told, Witnesses,
 };
 
+/// How long the precondition may be looked at; a request that is later than this is not sent.
+const CHECK_DEADLINE: Duration = Duration::from_secs(4);
 /// The rust-lang fork sleeps a minute before it starts a build, and another before it merges
-/// (`main.py`: `create_merge`).
+/// (`main.py`: `create_merge`; `server.py`: `report_build_res`), all in one request after the other.
 const SLOW_START: Duration = Duration::from_secs(300);
 
-/// The rows of a homu that starts builds at once, or after a minute.
+/// Each kind of request, the effect that proves it, and whether that is the start of a build.
+const TABLE: [(StepKind, Effect, bool); 7] = [
+    (StepKind::ReleaseSlot, Effect::None, false),
+    (
+        StepKind::ReplayResult,
+        Effect::ResultKnownOrLeftPending,
+        false,
+    ),
+    (
+        StepKind::ForgetGreen,
+        Effect::GreenForgottenOrLeftPending,
+        false,
+    ),
+    (StepKind::Retry, Effect::NewRunOrLeftPending, true),
+    (StepKind::Nudge, Effect::SomethingPending, true),
+    (StepKind::ReplayClosed, Effect::AgreesWithGithub, false),
+    (StepKind::ReplaySynchronize, Effect::AgreesWithGithub, false),
+];
+
+/// What the core knows of the rows, of a homu that starts builds at once or after a minute.
 pub fn rows(slow: bool) -> Vec<RemedyRow> {
-    let start = if slow { SLOW_START } else { Duration::ZERO };
-    let row = |kind, effect, deadline_min| RemedyRow {
+    let known = |(kind, effect, starts)| RemedyRow {
         kind,
         effect,
-        deadline_min,
+        deadline_min: if slow && starts {
+            SLOW_START
+        } else {
+            Duration::ZERO
+        },
     };
-    vec![
-        row(StepKind::ReleaseSlot, Effect::None, Duration::ZERO),
-        row(
-            StepKind::ReplayResult,
-            Effect::ResultKnownOrLeftPending,
-            Duration::ZERO,
-        ),
-        row(
-            StepKind::ForgetGreen,
-            Effect::GreenForgottenOrLeftPending,
-            Duration::ZERO,
-        ),
-        row(StepKind::Retry, Effect::NewRunOrLeftPending, start),
-        row(StepKind::Nudge, Effect::SomethingPending, start),
-        row(
-            StepKind::ReplayClosed,
-            Effect::AgreesWithGithub,
-            Duration::ZERO,
-        ),
-        row(
-            StepKind::ReplaySynchronize,
-            Effect::AgreesWithGithub,
-            Duration::ZERO,
-        ),
-    ]
+    TABLE.map(known).to_vec()
 }
 
-/// Sends the permit's one request.
+/// Sends the permit's one request, if its precondition still holds.
 pub async fn send(homu: &Homu, permit: Permit) -> Outcome {
-    let repo = permit.attempt().target.repo().clone();
-    let Some(cfg) = homu.cfg.repos.get(&repo) else {
-        return Outcome::NotSent(format!("homu's configuration has no repository {repo}"));
+    let request = tokio::time::timeout(CHECK_DEADLINE, prepare(homu, permit.intent())).await;
+    let request = match request {
+        Ok(Ok(request)) => request,
+        Ok(Err(why)) => return Outcome::NotSent(why),
+        Err(_) => {
+            return Outcome::NotSent(format!(
+                "its precondition could not be looked at within {}",
+                humantime::format_duration(CHECK_DEADLINE)
+            ));
+        }
     };
-    let request = match request(homu, &repo, cfg, &permit).await {
-        Ok(request) => request,
-        Err(why) => return Outcome::NotSent(why),
-    };
-    let request = match homu.canonical_host() {
-        Some(host) => request.host(&host),
-        None => request,
-    };
-    match homu.client.send(request).await {
+    match homu.client.send(homu.to_host(request)).await {
         Ok(answer) if answer.status.is_success() => {
             Outcome::Accepted(format!("HTTP {}", answer.status.as_u16()))
         }
-        Ok(answer) => Outcome::Refused(
-            answer
-                .success()
-                .err()
-                .map_or_else(String::new, |error| error.detail),
-        ),
-        Err(error) if certainly_not_sent(&error) => Outcome::NotSent(error.to_string()),
+        Ok(answer) if answer.status.is_redirection() => Outcome::Refused(format!(
+            "{} answered {}: homu takes messages only at its web.canonical_url; is `url` right?",
+            answer.shown_url, answer.status
+        )),
+        Ok(answer) => {
+            let refusal = answer.success().map(|_| ()).err();
+            Outcome::Refused(refusal.map_or_else(String::new, |error| error.detail))
+        }
+        Err(error) if never_left(&error) => Outcome::NotSent(error.to_string()),
         Err(error) => Outcome::Unanswered(error.to_string()),
     }
 }
 
-/// Checks the precondition and makes the request; an unmet one is told in words.
-async fn request(
-    homu: &Homu,
-    repo: &RepoName,
-    cfg: &RepoCfg,
-    permit: &Permit,
-) -> Result<Request, String> {
-    match permit.step() {
-        Step::ReleaseSlot { shas } => {
-            let packets: Vec<Value> = shas
-                .iter()
-                .map(|sha| build_started(&homu.nobody, sha, 0))
-                .collect();
-            // An unknown builder's packet is not asked for the secret, so any will do.
-            let secret = cfg.buildbot.as_ref().or_else(|| {
-                homu.cfg
-                    .repos
-                    .values()
-                    .find_map(|repo| repo.buildbot.as_ref())
-            });
-            Ok(packets_request(
-                homu,
-                &packets,
-                secret.map_or("", |b| b.secret.expose()),
-            ))
+/// Looks at the precondition, and writes the request; an unmet one is told in words.
+async fn prepare(homu: &Homu, intent: &Intent) -> Result<Request, String> {
+    let label = intent.attempt.target.repo();
+    let cfg = homu
+        .cfg
+        .repos
+        .get(label)
+        .ok_or_else(|| format!("homu's configuration has no repository {label}"))?;
+    let sending = Sending {
+        homu,
+        intent,
+        label,
+        cfg,
+    };
+    let fresh = sending.check().await?;
+    sending.write(fresh.as_ref()).await
+}
+
+/// A request in the making.
+struct Sending<'a> {
+    homu: &'a Homu,
+    intent: &'a Intent,
+    label: &'a RepoName,
+    cfg: &'a RepoCfg,
+}
+
+impl Sending<'_> {
+    /// Reads the witnesses anew and looks whether the step's precondition holds.
+    async fn check(&self) -> Result<Option<Fresh>, String> {
+        if self.intent.step.kind() == StepKind::ReleaseSlot {
+            return Ok(None);
         }
-        Step::ReplayResult {
-            pull,
-            sha,
-            builder,
-            system,
-            report,
-        } => {
-            if *system != CiSystem::Buildbot {
-                return Err(format!(
-                    "results of {} cannot be replayed yet",
+        let fresh = self
+            .homu
+            .fresh(self.label)
+            .await
+            .map_err(|error| format!("homu could not be read anew: {error}"))?;
+        match &self.intent.step {
+            Step::ReleaseSlot { .. } => {}
+            Step::ReplayResult {
+                pull, sha, builder, ..
+            } => {
+                let build = self.pending_on(&fresh, *pull, sha).await?;
+                match told(&build, builder) {
+                    Some(Told::Green { .. }) => {
+                        return Err(format!("homu has the result of {builder} already"));
+                    }
+                    // A red one is left from before a partial rebuild.
+                    Some(Told::Nothing | Told::Started { .. } | Told::Red { .. }) => {}
+                    None => return Err(format!("homu does not wait for {builder}")),
+                }
+            }
+            Step::ForgetGreen {
+                pull,
+                sha,
+                builders,
+            } => {
+                let build = self.pending_on(&fresh, *pull, sha).await?;
+                let not_green = builders.iter().find(|(builder, _)| {
+                    !matches!(told(&build, builder), Some(Told::Green { .. }))
+                });
+                if let Some((builder, _)) = not_green {
+                    return Err(format!("homu has no green result of {builder} any more"));
+                }
+            }
+            Step::Retry { pull } => {
+                let build = self.pending(&fresh, *pull).await?;
+                same_commit(&build, self.intent.merge_sha.as_ref())?;
+            }
+            Step::Nudge { pull } => {
+                let blocking = |row: &&super::page::PageRow| row.is_pending() && !row.is_try;
+                if let Some(row) = fresh.page.iter().find(blocking) {
+                    return Err(format!("{}#{} is pending meanwhile", self.label, row.num));
+                }
+                self.listed(&fresh, *pull)?;
+            }
+            Step::ReplayClosed { pull } => {
+                self.listed(&fresh, *pull)?;
+                match self.on_github(*pull).await?.state {
+                    PullOnGithub::Closed => {}
+                    PullOnGithub::Open { .. } | PullOnGithub::Unknown => {
+                        return Err("it is open on GitHub meanwhile".to_owned());
+                    }
+                }
+            }
+            Step::ReplaySynchronize { pull, head } => {
+                self.listed(&fresh, *pull)?;
+                match self.on_github(*pull).await?.state {
+                    PullOnGithub::Open { head: now } if &now == head => {}
+                    PullOnGithub::Open { .. } | PullOnGithub::Closed | PullOnGithub::Unknown => {
+                        return Err("it has changed on GitHub meanwhile".to_owned());
+                    }
+                }
+                let mut asked = self.asked();
+                let known = fresh.of(self.homu, self.label, self.cfg);
+                match known.head_in_homu(*pull, &mut asked).await {
+                    Some(known) if !head.as_str().starts_with(known.as_str()) => {}
+                    Some(_) => return Err("homu has this head already".to_owned()),
+                    None => {
+                        return Err("the head that homu has is not known any more".to_owned());
+                    }
+                }
+            }
+        }
+        Ok(Some(fresh))
+    }
+
+    async fn write(&self, fresh: Option<&Fresh>) -> Result<Request, String> {
+        match &self.intent.step {
+            Step::ReleaseSlot { shas } => {
+                let packets: Vec<Value> = shas
+                    .iter()
+                    .map(|sha| build_started(&self.homu.nobody, sha, 0))
+                    .collect();
+                // Of an unknown builder homu asks no secret (`server.py`: `buildbot`).
+                let secret = self.cfg.buildbot.as_ref().map(|it| it.secret.expose());
+                Ok(self.packets(&packets, secret.unwrap_or_default()))
+            }
+            Step::ReplayResult {
+                sha,
+                builder,
+                system,
+                report,
+                ..
+            } => match system {
+                CiSystem::Buildbot => {
+                    let packet = build_finished(builder, sha, report).ok_or_else(|| {
+                        format!("the run {} has no number, or no result", report.run)
+                    })?;
+                    Ok(self.packets(&[packet], self.buildbot()?.secret.expose()))
+                }
+                CiSystem::Travis | CiSystem::Status | CiSystem::Check => Err(format!(
+                    "a result of kind {} cannot be replayed yet",
                     system.as_str()
-                ));
+                )),
+            },
+            Step::ForgetGreen { sha, builders, .. } => {
+                let mut packets = Vec::new();
+                for (builder, url) in builders {
+                    let number = replay::run_number(url)
+                        .ok_or_else(|| format!("{url} does not tell the number of a run"))?;
+                    packets.push(build_started(builder.as_str(), sha, number));
+                }
+                Ok(self.packets(&packets, self.buildbot()?.secret.expose()))
             }
-            if report.number.is_none() {
-                return Err("the provider has no number for this run".to_owned());
+            Step::Retry { pull } => self.command(*pull, Command::Retry).await,
+            Step::Nudge { pull } => {
+                let command = match fresh.map(|fresh| fresh.fork) {
+                    Some(Fork::Servo | Fork::RustLang) => Command::Ping,
+                    Some(Fork::Pypi | Fork::Barosl) | None => Command::NoPriority,
+                };
+                self.command(*pull, command).await
             }
-            let buildbot = cfg
-                .buildbot
-                .as_ref()
-                .ok_or("homu's configuration has no buildbot here")?;
-            still_pending(homu, repo, *pull, Some(sha)).await?;
-            let packet = build_finished(builder, sha, report);
-            Ok(packets_request(homu, &[packet], buildbot.secret.expose()))
-        }
-        Step::ForgetGreen {
-            pull,
-            sha,
-            builders,
-        } => {
-            let buildbot = cfg
-                .buildbot
-                .as_ref()
-                .ok_or("homu's configuration has no buildbot here")?;
-            still_pending(homu, repo, *pull, Some(sha)).await?;
-            let packets: Vec<Value> = builders
-                .iter()
-                .map(|(builder, url)| {
-                    let number = url.trim_end_matches('/').rsplit('/').next();
-                    let number = number.and_then(|number| number.parse().ok()).unwrap_or(0);
-                    build_started(builder.as_str(), sha, number)
-                })
-                .collect();
-            Ok(packets_request(homu, &packets, buildbot.secret.expose()))
-        }
-        Step::Retry { pull } => {
-            let sha = permit.intent().merge_sha.as_ref();
-            let rows = still_pending(homu, repo, *pull, sha).await?;
-            command(homu, repo, cfg, *pull, &rows, "retry").await
-        }
-        Step::Nudge { pull } => {
-            let rows = read(homu).await?;
-            // A command that is parsed and changes nothing makes homu look at its queue.
-            let nudge = match rows.fork {
-                Some(Fork::Servo | Fork::RustLang) => "ping",
-                Some(Fork::Pypi | Fork::Barosl) | None => "p=",
-            };
-            command(homu, repo, cfg, *pull, &rows, nudge).await
-        }
-        Step::ReplayClosed { pull } => pull_request(homu, cfg, *pull, "closed", None).await,
-        Step::ReplaySynchronize { pull, head } => {
-            pull_request(homu, cfg, *pull, "synchronize", Some(head)).await
+            Step::ReplayClosed { pull } => self.told_of(*pull, Action::Closed).await,
+            Step::ReplaySynchronize { pull, .. } => self.told_of(*pull, Action::Synchronize).await,
         }
     }
-}
 
-/// Still pending, on that commit: read anew, right before the request.
-async fn still_pending(
-    homu: &Homu,
-    repo: &RepoName,
-    pull: u64,
-    sha: Option<&Sha>,
-) -> Result<Rows, String> {
-    let rows = read(homu).await?;
-    let row = rows
-        .pulls
-        .iter()
-        .find(|row| &row.repo == repo && row.num == pull)
-        .ok_or_else(|| format!("homu has no pull request {repo}#{pull} any more"))?;
-    if row.status != "pending" {
-        return Err(format!(
-            "{repo}#{pull} is not pending any more, but {:?}",
-            row.status
-        ));
-    }
-    match (&row.merge_sha, sha) {
-        (Some(stored), Some(sha)) if stored != sha => {
-            Err(format!("{repo}#{pull} is pending on another commit"))
-        }
-        // 0.2.0 stores no commit of a try build.
-        (Some(_) | None, Some(_) | None) => Ok(rows),
-    }
-}
-
-async fn read(homu: &Homu) -> Result<Rows, String> {
-    database::read_async(homu.database.clone())
-        .await
-        .map_err(|error| format!("homu's database could not be read: {error}"))
-}
-
-/// A signed comment that holds this one command.
-async fn command(
-    homu: &Homu,
-    repo: &RepoName,
-    cfg: &RepoCfg,
-    pull: u64,
-    rows: &Rows,
-    command: &str,
-) -> Result<Request, String> {
-    let mention = homu
-        .mention()
-        .await
-        .map_err(|error| format!("the name that homu answers to is not known: {error}"))?;
-    let stored = rows
-        .pulls
-        .iter()
-        .find(|row| &row.repo == repo && row.num == pull)
-        .and_then(|row| row.text.clone());
-    // homu takes title and body from the message, so they must be the pull request's own.
-    let text = match stored {
-        Some((title, body)) => PullText {
-            title,
-            body: Some(body),
-        },
-        None => {
-            let true_one = true_pull(homu, cfg, pull).await?;
-            PullText {
-                title: true_one.title,
-                body: true_one.body,
+    /// The build, pending in both witnesses on this commit.
+    async fn pending_on(
+        &self,
+        fresh: &Fresh,
+        pull: u64,
+        sha: &Sha,
+    ) -> Result<PendingBuild, String> {
+        let build = self.pending(fresh, pull).await?;
+        match &build.witnesses {
+            Witnesses::Agree => {}
+            Witnesses::DatabaseOnly { .. } | Witnesses::PageOnly { .. } => {
+                return Err("homu's database and page disagree about it".to_owned());
             }
         }
-    };
-    let login = homu.login.clone().unwrap_or_else(|| mention.clone());
-    let body = format!("@{mention} {command}");
-    let event = replay::comment(&cfg.owner, &cfg.name, pull, &text, &login, &body);
-    Ok(webhook(homu, cfg, "issue_comment", &event))
-}
-
-async fn pull_request(
-    homu: &Homu,
-    cfg: &RepoCfg,
-    num: u64,
-    action: &str,
-    head: Option<&Sha>,
-) -> Result<Request, String> {
-    let pull = true_pull(homu, cfg, num).await?;
-    let agrees = match (&pull.state, head) {
-        (crate::model::PullOnGithub::Open { head }, Some(wanted)) => head == wanted,
-        (crate::model::PullOnGithub::Closed, None) => true,
-        (
-            crate::model::PullOnGithub::Open { .. }
-            | crate::model::PullOnGithub::Closed
-            | crate::model::PullOnGithub::Unknown,
-            _,
-        ) => false,
-    };
-    if !agrees {
-        return Err(format!("#{num} has changed on GitHub meanwhile"));
+        same_commit(&build, Some(sha))?;
+        Ok(build)
     }
-    let event = replay::pull_event(&cfg.owner, &cfg.name, num, &pull, action);
-    Ok(webhook(homu, cfg, "pull_request", &event))
+
+    /// The build, pending in either witness, and of the same kind.
+    async fn pending(&self, fresh: &Fresh, pull: u64) -> Result<PendingBuild, String> {
+        let gone = || format!("{}#{pull} is not pending any more", self.label);
+        // What GitHub would add is not needed here, and must not keep a repair back.
+        let mut asked = Asked::new(None, None, Instant::now());
+        let known = fresh.of(self.homu, self.label, self.cfg);
+        let build = known.build(pull, &mut asked).await.ok_or_else(gone)?;
+        match self.kind() {
+            Some(kind) if kind != build.kind => Err(gone()),
+            Some(_) | None => Ok(build),
+        }
+    }
+
+    fn kind(&self) -> Option<BuildKind> {
+        match &self.intent.attempt.target {
+            Target::Expectation { build, .. } | Target::Build(build) => Some(build.key.kind),
+            Target::Pull { .. } | Target::Queue { .. } => None,
+        }
+    }
+
+    fn listed(&self, fresh: &Fresh, pull: u64) -> Result<(), String> {
+        if fresh.page.iter().any(|row| row.num == pull) {
+            Ok(())
+        } else {
+            Err(format!("homu has no {}#{pull} any more", self.label))
+        }
+    }
+
+    fn asked(&self) -> Asked<'_> {
+        let until = Instant::now() + CHECK_DEADLINE;
+        Asked::new(
+            self.homu.github.as_ref(),
+            self.homu.mention.as_deref(),
+            until,
+        )
+    }
+
+    /// A signed comment that holds this one command.
+    async fn command(&self, pull: u64, command: Command) -> Result<Request, String> {
+        let mention = self
+            .homu
+            .mention()
+            .await
+            .map_err(|error| format!("the name that homu answers to is not known: {error}"))?;
+        let login = self.homu.login.as_deref().unwrap_or(&mention);
+        let text = self.text(pull).await?;
+        let event = replay::comment(self.place(), pull, &text, login, &mention, command);
+        Ok(self.webhook("issue_comment", &event))
+    }
+
+    /// The pull request's own title and text, from homu where it stores them.
+    async fn text(&self, pull: u64) -> Result<PullText, String> {
+        let stored = self.homu.database.text(self.label, pull).await;
+        let stored =
+            stored.map_err(|error| format!("homu's database could not be read: {error}"))?;
+        if let Some(text) = stored {
+            return Ok(text);
+        }
+        let pull = self.on_github(pull).await?;
+        Ok(PullText {
+            title: pull.title,
+            body: pull.body,
+        })
+    }
+
+    async fn told_of(&self, num: u64, action: Action) -> Result<Request, String> {
+        let pull = self.on_github(num).await?;
+        let event = replay::pull_event(self.place(), num, &pull, action);
+        Ok(self.webhook("pull_request", &event))
+    }
+
+    async fn on_github(&self, num: u64) -> Result<Pull, String> {
+        let github = self.homu.github.as_ref().ok_or(
+            "homu's cfg.toml has no github.access_token, so the pull request cannot be read",
+        )?;
+        github
+            .pull(self.place(), num)
+            .await
+            .map_err(|error| format!("the pull request could not be read from GitHub: {error}"))?
+            .ok_or_else(|| "GitHub shows no such pull request to homu's token".to_owned())
+    }
+
+    fn webhook(&self, event: &str, body: &Value) -> Request {
+        let body = body.to_string().into_bytes();
+        let signature = signature(self.cfg.webhook_secret.expose(), &body);
+        Request::json(endpoint(&self.homu.url, "github"), body)
+            .header("x-github-event", event)
+            .header("x-hub-signature", &signature)
+    }
+
+    fn packets(&self, packets: &[Value], secret: &str) -> Request {
+        let packets = json!(packets).to_string();
+        Request::form(
+            endpoint(&self.homu.url, "buildbot"),
+            &[("packets", &packets), ("secret", secret)],
+        )
+    }
+
+    fn buildbot(&self) -> Result<&Buildbot, String> {
+        let missing = || format!("homu's cfg.toml has no Buildbot for {}", self.label);
+        self.cfg.buildbot.as_ref().ok_or_else(missing)
+    }
+
+    fn place(&self) -> Place<'_> {
+        Place {
+            owner: &self.cfg.owner,
+            name: &self.cfg.name,
+        }
+    }
 }
 
-async fn true_pull(homu: &Homu, cfg: &RepoCfg, num: u64) -> Result<Pull, String> {
-    let github = homu
-        .github
-        .as_ref()
-        .ok_or("homu's configuration has no GitHub token, so the pull request cannot be read")?;
-    github
-        .pull(&cfg.owner, &cfg.name, num)
-        .await
-        .map_err(|error| format!("the pull request could not be read from GitHub: {error}"))
+fn told<'a>(build: &'a PendingBuild, builder: &BuilderName) -> Option<&'a Told> {
+    let expectation = build.expectations.iter().find(|it| &it.builder == builder);
+    expectation.map(|it| &it.told)
 }
 
-fn webhook(homu: &Homu, cfg: &RepoCfg, event: &str, body: &Value) -> Request {
-    let body = body.to_string().into_bytes();
-    let signature = signature(cfg.webhook_secret.expose(), &body);
-    Request::json(endpoint(&homu.url, "github"), body)
-        .header("x-github-event", event)
-        .header("x-hub-signature", &signature)
-}
-
-fn packets_request(homu: &Homu, packets: &[Value], secret: &str) -> Request {
-    let packets = json!(packets).to_string();
-    Request::form(
-        endpoint(&homu.url, "buildbot"),
-        &[("packets", &packets), ("secret", secret)],
-    )
+/// Whether a build is on this commit, as far as both are known.
+fn same_commit(build: &PendingBuild, sha: Option<&Sha>) -> Result<(), String> {
+    match (build.merge_sha.known(), sha) {
+        (Some(now), Some(sha)) if now != sha => {
+            Err(format!("it is pending on another commit, {}", now.short()))
+        }
+        (Some(_) | None, Some(_) | None) => Ok(()),
+    }
 }
 
 /// A path below homu's address.
@@ -311,12 +411,15 @@ pub fn endpoint(base: &Url, path: &str) -> Url {
     url
 }
 
-/// Whether a failure lies before the request's first byte.
-fn certainly_not_sent(error: &ProbeError) -> bool {
+/// Whether a failure lies certainly before the request's first byte.
+fn never_left(error: &ProbeError) -> bool {
     match error.failure {
-        ProbeFailure::Dns | ProbeFailure::Tls => true,
+        ProbeFailure::Dns => true,
         // A refused connection was never one; a reset one may have carried the request.
         ProbeFailure::Connect => error.detail.contains("refused"),
+        // A connection that ends in the middle of TLS may have carried it too; of a certificate
+        // that is not trusted nothing was sent.
+        ProbeFailure::Tls => error.detail.contains("invalid peer certificate"),
         ProbeFailure::Timeout
         | ProbeFailure::HttpStatus
         | ProbeFailure::Auth
