@@ -62,18 +62,44 @@ fn refused(module: &str, used: &str) -> Option<String> {
     (theirs >= ours).then(|| format!("{module} uses {used}, which does not stand before it"))
 }
 
-/// The modules of this crate that a source names by `crate::`.
+/// The modules of this crate that a source names by `crate::`, alone or in a group.
 fn uses(source: &str) -> Vec<String> {
-    source
+    let code: Vec<&str> = source
         .lines()
         .filter(|line| !line.trim_start().starts_with("//"))
-        .flat_map(|line| line.split("crate::").skip(1))
-        .map(|rest| {
-            rest.chars()
-                .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
-                .collect()
+        .collect();
+    code.join("\n")
+        .split("crate::")
+        .skip(1)
+        .flat_map(|rest| match rest.strip_prefix('{') {
+            Some(group) => members(group),
+            None => vec![name(rest)],
         })
-        .filter(|name: &String| !name.is_empty())
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+/// The first names in a group of imports, up to its closing brace.
+fn members(group: &str) -> Vec<String> {
+    let mut depth = 1_u32;
+    let mut members = vec![name(group.trim_start())];
+    for (place, letter) in group.char_indices() {
+        match letter {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 1 => members.push(name(group[place + 1..].trim_start())),
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    members
+}
+
+fn name(text: &str) -> String {
+    text.chars()
+        .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
         .collect()
 }
 
@@ -166,6 +192,8 @@ fn every_file_says_what_it_owns_and_none_is_called_a_drawer() {
 fn the_checks_can_fail() {
     let adapter = "use crate::model::Sha;\n// crate::app is only named here\nuse crate::app::App;";
     assert_eq!(uses(adapter), ["model", "app"]);
+    let grouped = "use crate::{\n    app::{App, Shared},\n    model::Sha,\n};\nuse other::web;";
+    assert_eq!(uses(grouped), ["app", "model"]);
     assert_eq!(refused("bots", "model"), None);
     assert!(refused("bots", "app").is_some());
     assert!(refused("bots", "providers").is_some());

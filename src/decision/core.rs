@@ -220,7 +220,7 @@ impl Core {
             .attempts
             .iter()
             .any(|again| again.id == attempt.id && again.steps.contains(step));
-        planned || (!first && follow_up_wanted(self.desk(now, None), &attempt.id.target, step))
+        planned || (!first && follow_up_wanted(self.desk(now, None), attempt, step))
     }
 
     /// What a provider must be asked.
@@ -458,3 +458,6 @@ fn shows_life(verdict: Verdict) -> bool {
         | Verdict::NoShow => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

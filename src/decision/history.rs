@@ -214,6 +214,24 @@ impl History {
         Some((*times.iter().max()?, times.len()))
     }
 
+    /// When the main request of a remedy was last certainly not sent, and how often that was so in a
+    /// row; `None` where the last one may have reached the bot.
+    pub fn unsent(&self, target: &Target, remedy: Remedy) -> Option<(Moment, u32)> {
+        let mut unsent = self
+            .intents
+            .values()
+            .rev()
+            .filter(|state| {
+                &state.intent.attempt.target == target
+                    && state.intent.attempt.remedy == remedy
+                    && main_step(remedy, state.intent.step.kind())
+            })
+            .take_while(|state| !state.maybe_sent());
+        let last = unsent.next()?.at;
+        let before = u32::try_from(unsent.count()).unwrap_or(u32::MAX);
+        Some((last, before.saturating_add(1)))
+    }
+
     /// The main requests of a tell that may have reached the bot: for a queue since one last had an
     /// effect, else all, since a message that had its effect is not lost again by itself.
     pub fn tells<'a>(
@@ -510,3 +528,6 @@ fn agrees(target: &Target, ledger: &Ledger) -> bool {
     });
     !outdated_build && !outdated_pull
 }
+
+#[cfg(test)]
+mod tests;

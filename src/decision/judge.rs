@@ -476,25 +476,72 @@ fn judge_expectation(bench: Bench<'_>, tracked: &Tracked, expectation: &Expectat
                     runs: tracked.before.len(),
                 });
             }
-            let newest = tracked
+            let counting: Vec<&Run> = tracked
                 .runs_of(look.snapshot, &expectation.builder)
-                .filter(|run| !named_by_red_row(&expectation.told, run))
-                .last();
-            match newest {
-                Some(run) => judge_run(
-                    bench,
-                    tracked,
-                    expectation,
-                    timeouts,
-                    &look,
-                    run,
-                    &mut judgement,
-                ),
-                None => judge_absence(bench, tracked, timeouts, &look, &mut judgement),
+                .filter(|run| !before_red_row(&expectation.told, run))
+                .collect();
+            if counting.is_empty() {
+                judge_absence(bench, tracked, timeouts, &look, &mut judgement);
+            } else {
+                let judge = |run: &&Run| {
+                    let mut one = judgement.clone();
+                    judge_run(bench, tracked, expectation, timeouts, &look, run, &mut one);
+                    one
+                };
+                judgement = of_runs(counting.iter().rev().map(judge)).unwrap_or(judgement);
+                doubt_vanished(tracked, &look, &mut judgement);
             }
         }
     }
     judgement
+}
+
+/// The newest run's judgement, unless that is dead and an older run is alive or green: the bot takes
+/// the result of any run of the commit.
+fn of_runs(newest_first: impl Iterator<Item = Judgement>) -> Option<Judgement> {
+    let mut newest = None;
+    for judgement in newest_first {
+        let red = judgement
+            .report
+            .as_ref()
+            .is_some_and(|report| !report.green);
+        match newest {
+            None if judgement.dead => newest = Some(judgement),
+            None => return Some(judgement),
+            Some(_) if judgement.dead || red || judgement.verdict == Verdict::Unknown => {}
+            Some(_) => return Some(judgement),
+        }
+    }
+    newest
+}
+
+/// A dead run is not the last word where a newer one has left open work, so that it is over, and the
+/// history that would tell its result was not asked.
+fn doubt_vanished(tracked: &Tracked, look: &LookAt<'_>, judgement: &mut Judgement) {
+    let judged = judgement
+        .run
+        .as_ref()
+        .and_then(|run| tracked.runs.get(&run.id));
+    let (true, Some(judged), Some(fact)) = (judgement.dead, judged, incomplete(look)) else {
+        return;
+    };
+    let vanished = tracked.runs.iter().any(|(id, run)| {
+        let without_result = match run.state {
+            RunState::Ended(end) => end.green().is_none(),
+            RunState::Queued | RunState::Preparing | RunState::Running => false,
+        };
+        run.builder == judgement.builder
+            && run.first_seen > judged.first_seen
+            && !without_result
+            && !tracked.before.contains(id)
+            && !look.snapshot.runs.iter().any(|run| &run.id == id)
+    });
+    if vanished {
+        judgement.verdict = Verdict::Unknown;
+        judgement.dead = false;
+        judgement.evidence.0.push(fact);
+        judgement.waiting_since = Some(judged.state_since);
+    }
 }
 
 /// The provider's fresh word on an expectation.
@@ -806,11 +853,24 @@ fn incomplete(look: &LookAt<'_>) -> Option<Fact> {
     })
 }
 
-/// Whether a red row that is left from before is about this run: the row's page ends in its number.
-fn named_by_red_row(told: &Told, run: &Run) -> bool {
+/// Whether a run came before a red row that is left from before, or is the one that the row is about:
+/// the row's page ends in the run's number, and a builder's numbers grow.
+fn before_red_row(told: &Told, run: &Run) -> bool {
     let Told::Red { url } = told else {
         return false;
     };
-    let number = url.trim_end_matches('/').rsplit('/').next();
-    run.number.is_some() && number.and_then(|n| n.parse().ok()) == run.number
+    let over = match run.state {
+        RunState::Ended(_) => true,
+        RunState::Queued | RunState::Preparing | RunState::Running => false,
+    };
+    let red = url.trim_end_matches('/').rsplit('/').next();
+    let red: Option<u64> = red.and_then(|number| number.parse().ok());
+    let after = match (run.number, red) {
+        (Some(run), Some(red)) => run > red,
+        (Some(_) | None, Some(_) | None) => true,
+    };
+    over && !after
 }
+
+#[cfg(test)]
+mod tests;

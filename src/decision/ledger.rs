@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::model::{
     ApprovedPull, BotName, BotSnapshot, BuildId, BuildKey, BuildKind, BuilderName, CiSystem,
-    GithubState, MergeSha, Moment, PendingBuild, ProbeError, ProviderName, ProviderSnapshot,
-    PullOnGithub, Question, RepoName, Run, RunEnd, RunId, RunState, Sha, Sighting, SightingCause,
-    SourceName, Told, Witnesses,
+    GithubState, History, MergeSha, Moment, PendingBuild, ProbeError, ProviderName,
+    ProviderSnapshot, PullOnGithub, Question, RepoName, Run, RunEnd, RunId, RunState, Sha,
+    Sighting, SightingCause, SourceName, Told, Witnesses,
 };
 
 /// How many commits are remembered for each bot once nothing is pending on them; each could still
@@ -112,6 +112,8 @@ pub struct Tracked {
     pub start_from: Moment,
     /// Runs of the same commit that do not count in this generation.
     pub before: BTreeSet<RunId>,
+    /// Whether a restart forgot which runs do not count: what is over at the first look does not.
+    before_unknown: bool,
     /// The bot's latest word on it.
     pub pending: PendingBuild,
     /// What is known of its runs.
@@ -129,6 +131,8 @@ pub struct Tracked {
 pub struct RunWatch {
     /// The builder that it is for.
     pub builder: BuilderName,
+    /// The number of its latest try, where one began.
+    pub number: Option<u64>,
     /// When it was first seen.
     pub first_seen: Moment,
     /// The state that it was last seen in.
@@ -171,8 +175,21 @@ struct Past {
     generation: u32,
     merge_sha: Option<Sha>,
     head_sha: Option<Sha>,
-    runs: BTreeSet<RunId>,
+    /// Runs that do not count any more; `None` where a restart forgot which they were.
+    runs: Option<BTreeSet<RunId>>,
     at: Moment,
+}
+
+impl Past {
+    fn of_sighting(now: Moment, sighting: Sighting) -> Self {
+        Self {
+            generation: sighting.build.generation,
+            merge_sha: sighting.merge_sha,
+            head_sha: sighting.head_sha,
+            runs: None,
+            at: now,
+        }
+    }
 }
 
 /// A generation that a look opened; the caller names its cause and writes it down.
@@ -260,6 +277,7 @@ impl Ledger {
         for key in gone {
             self.leave(now, &key);
         }
+        self.forget_restored(now, bot);
         if let Some(source) = self.bots.get_mut(bot) {
             source.snapshot = Some((now, snapshot));
         }
@@ -311,6 +329,11 @@ impl Ledger {
                 });
                 tracked.see_run(now, run, gone);
             }
+            if snapshot.history.get(&sha) == Some(&History::Complete)
+                && std::mem::take(&mut tracked.before_unknown)
+            {
+                tracked.before = tracked.over_at_first_sight();
+            }
         }
         if let Some(source) = self.providers.get_mut(provider) {
             source.snapshot = Some((now, snapshot));
@@ -318,7 +341,7 @@ impl Ledger {
     }
 
     /// Opens a new generation of a build whose rerun was seen to take effect although its commit
-    /// stayed. Runs that ended without a result do not count in it.
+    /// stayed. Runs that are over do not count in it, unless they are green.
     pub fn open_generation(
         &mut self,
         now: Moment,
@@ -329,11 +352,7 @@ impl Ledger {
         tracked.id.generation += 1;
         tracked.first_seen = now;
         tracked.start_from = now;
-        let over = tracked.runs.iter().filter(|(_, run)| match run.state {
-            RunState::Ended(end) => end.green().is_none(),
-            RunState::Queued | RunState::Preparing | RunState::Running => false,
-        });
-        tracked.before.extend(over.map(|(id, _)| id.clone()));
+        tracked.before = tracked.over();
         tracked.restart(now);
         Some(Sighting {
             build: tracked.id.clone(),
@@ -526,35 +545,28 @@ impl Ledger {
                     Some(self.open(now, &key, pending, Some(&past)))
                 }
                 (None, Some(_)) => {
-                    // The same generation, whose commit is known only now.
                     let tracked = self.builds.get_mut(&key)?;
-                    tracked.merge_sha.clone_from(&sha);
-                    Some(Opened {
-                        sighting: Sighting {
-                            build: tracked.id.clone(),
-                            merge_sha: sha.clone(),
-                            head_sha: pending.head_sha.clone(),
-                            at: tracked.first_seen,
-                            cause: SightingCause::First,
-                            before: tracked.before.clone(),
-                        },
-                    })
+                    Some(tracked.name_commit(now, pending))
                 }
                 (Some(_) | None, None) | (Some(_), Some(_)) => None,
             },
             None => match self.restored.remove(&key) {
                 Some(restored) if restored.merge_sha == sha || sha.is_none() => {
                     self.track(&key, pending, &restored);
+                    if let Some(tracked) = self.builds.get_mut(&key)
+                        && rebuilt_unseen(pending)
+                    {
+                        tracked.start_from = now;
+                    }
                     None
                 }
+                Some(restored) if restored.merge_sha.is_none() => {
+                    self.track(&key, pending, &restored);
+                    let tracked = self.builds.get_mut(&key)?;
+                    Some(tracked.name_commit(now, pending))
+                }
                 Some(restored) => {
-                    let past = Past {
-                        generation: restored.build.generation,
-                        merge_sha: restored.merge_sha,
-                        head_sha: restored.head_sha,
-                        runs: BTreeSet::new(),
-                        at: now,
-                    };
+                    let past = Past::of_sighting(now, restored);
                     Some(self.open(now, &key, pending, Some(&past)))
                 }
                 None => {
@@ -599,11 +611,15 @@ impl Ledger {
             at: now,
             cause,
             before: match past {
-                Some(past) if same_commit => past.runs.clone(),
+                Some(past) if same_commit => past.runs.clone().unwrap_or_default(),
                 Some(_) | None => BTreeSet::new(),
             },
         };
         self.track(key, pending, &sighting);
+        let forgotten = past.is_some_and(|past| same_commit && past.runs.is_none());
+        if let (true, Some(tracked)) = (forgotten, self.builds.get_mut(key)) {
+            tracked.before_unknown = true;
+        }
         Opened { sighting }
     }
 
@@ -617,6 +633,7 @@ impl Ledger {
                 first_seen: sighting.at,
                 start_from: sighting.at,
                 before: sighting.before.clone(),
+                before_unknown: false,
                 pending: pending.clone(),
                 runs: BTreeMap::new(),
                 outdated_since: None,
@@ -626,11 +643,30 @@ impl Ledger {
         );
     }
 
+    /// After the first good look at a bot a first sight from the journal is of the past: what was
+    /// not pending then has left, and begins anew when it comes back.
+    fn forget_restored(&mut self, now: Moment, bot: &BotName) {
+        let left: Vec<BuildKey> = self
+            .restored
+            .keys()
+            .filter(|key| &key.bot == bot)
+            .cloned()
+            .collect();
+        for key in left {
+            if let Some(sighting) = self.restored.remove(&key) {
+                self.put_past(key, Past::of_sighting(now, sighting));
+            }
+        }
+    }
+
     fn leave(&mut self, now: Moment, key: &BuildKey) {
-        let Some(tracked) = self.builds.remove(key) else {
-            return;
-        };
-        self.past.insert(key.clone(), tracked.past(now));
+        if let Some(tracked) = self.builds.remove(key) {
+            self.put_past(key.clone(), tracked.past(now));
+        }
+    }
+
+    fn put_past(&mut self, key: BuildKey, past: Past) {
+        self.past.insert(key, past);
         while self.past.len() > PAST_MAX {
             let oldest = self
                 .past
@@ -697,14 +733,54 @@ impl Tracked {
         }
     }
 
+    /// Takes the commit of a build that was pending without one that was known. That it had no run
+    /// says nothing of the time before: nobody could look for one.
+    fn name_commit(&mut self, now: Moment, pending: &PendingBuild) -> Opened {
+        self.merge_sha = pending.merge_sha.known().cloned();
+        self.start_from = now;
+        Opened {
+            sighting: Sighting {
+                build: self.id.clone(),
+                merge_sha: self.merge_sha.clone(),
+                head_sha: pending.head_sha.clone(),
+                // After a restart it is dated from here too.
+                at: now,
+                cause: SightingCause::First,
+                before: self.before.clone(),
+            },
+        }
+    }
+
     fn past(&self, now: Moment) -> Past {
         Past {
             generation: self.id.generation,
             merge_sha: self.merge_sha.clone(),
             head_sha: self.head_sha.clone(),
-            runs: self.runs.keys().chain(&self.before).cloned().collect(),
+            runs: Some(self.over()),
             at: now,
         }
+    }
+
+    /// The runs that do not count any more once the bot builds the same commit again: those that are
+    /// over, but for green ones, whose result still holds.
+    fn over(&self) -> BTreeSet<RunId> {
+        let over = self.runs.iter().filter(|(_, run)| match run.state {
+            RunState::Ended(end) => end.green() != Some(true),
+            RunState::Queued | RunState::Preparing | RunState::Running => false,
+        });
+        over.map(|(id, _)| id)
+            .chain(&self.before)
+            .cloned()
+            .collect()
+    }
+
+    /// The same, without those that were seen alive since the build began.
+    fn over_at_first_sight(&self) -> BTreeSet<RunId> {
+        let seen_alive =
+            |id: &RunId| matches!(self.runs.get(id), Some(run) if run.state_since > run.first_seen);
+        let mut over = self.over();
+        over.retain(|id| !seen_alive(id));
+        over
     }
 
     fn update(&mut self, now: Moment, pending: &PendingBuild) {
@@ -728,6 +804,7 @@ impl Tracked {
     fn see_run(&mut self, now: Moment, run: &Run, worker_gone: bool) {
         let watch = self.runs.entry(run.id.clone()).or_insert_with(|| RunWatch {
             builder: run.builder.clone(),
+            number: run.number,
             first_seen: now,
             state: run.state,
             state_since: now,
@@ -736,10 +813,15 @@ impl Tracked {
             heartbeat: now,
             worker_gone: None,
         });
-        if watch.state != run.state {
+        if watch.state != run.state || watch.number != run.number {
             watch.state = run.state;
             watch.state_since = now;
             watch.heartbeat = now;
+        }
+        if std::mem::replace(&mut watch.number, run.number) != run.number {
+            // Another try, with a worker of its own.
+            watch.started = None;
+            watch.worker_gone = None;
         }
         if watch.progress != run.progress {
             watch.progress.clone_from(&run.progress);
@@ -805,6 +887,15 @@ pub fn lacking(told: &Told) -> bool {
     }
 }
 
+/// Whether a build may have begun anew on the same commit while nobody looked: a bot rebuilds in part
+/// once it was told of every builder.
+fn rebuilt_unseen(pending: &PendingBuild) -> bool {
+    pending.expectations.iter().all(|e| match &e.told {
+        Told::Nothing => false,
+        Told::Started { .. } | Told::Green { .. } | Told::Red { .. } => true,
+    })
+}
+
 /// The name of a bot as a source.
 pub fn bot_source(bot: &BotName) -> SourceName {
     SourceName::new(bot.as_str())
@@ -835,3 +926,6 @@ fn gap<T>(source: &Source<T>, now: Moment, life: Duration) -> Option<Duration> {
     let gap = now.since(source.seen_at().unwrap_or(failing_since));
     (gap > life).then_some(gap)
 }
+
+#[cfg(test)]
+mod tests;

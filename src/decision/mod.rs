@@ -7,6 +7,8 @@ pub mod judge;
 pub mod ledger;
 pub mod plan;
 pub mod policy;
+#[cfg(test)]
+mod samples;
 pub mod zones;
 
 pub use self::core::{Core, Decision, Detected, Look, Setup};

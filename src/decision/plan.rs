@@ -15,8 +15,11 @@ use crate::model::{
     Told, Verdict, WorkerName,
 };
 
-/// Requests of one attempt that may be sent before its main one; beyond them it is held.
+/// Requests of one attempt that may be sent before its main one; beyond them it is begun again only
+/// after a long pause.
 const BEGINNINGS_MAX: usize = 6;
+/// The longest pause before what could not be sent, or not be carried through, is tried again.
+const PAUSE_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// What an operator or another system says about acting. A gate whose source is not configured is
 /// satisfied.
@@ -168,8 +171,13 @@ impl Plan {
 
 /// Whether a later step of an attempt is still wanted, given what is known now. The first step, and
 /// the one that the remedy is about, are only sent where planning anew plans the attempt again; this
-/// is for the harmless ones that follow a step whose effect already changed the verdict.
-pub fn follow_up_wanted(desk: Desk<'_>, target: &Target, step: &Step) -> bool {
+/// is for the harmless ones that follow a step whose effect already changed the verdict. That effect
+/// must have been seen.
+pub fn follow_up_wanted(desk: Desk<'_>, attempt: &Attempt, step: &Step) -> bool {
+    if common_gate(desk, attempt).is_some() {
+        return false;
+    }
+    let target = &attempt.id.target;
     let bot = target.bot();
     match step {
         Step::ReleaseSlot { shas } => !desk.ledger.builds().any(|tracked| {
@@ -524,6 +532,7 @@ fn gate(
 ) -> Option<Shut> {
     common_gate(desk, attempt)
         .or_else(|| begun_gate(desk, attempt))
+        .or_else(|| unsent_gate(desk, attempt))
         .or_else(|| match rerun {
             None => tell_gate(desk, attempt),
             Some(build) => rerun_gate(desk, attempt, build, planned_rerun),
@@ -609,23 +618,48 @@ fn common_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
     })
 }
 
-/// An attempt that was begun and not carried through is not begun again at every tick, nor for ever.
+/// An attempt that was begun and not carried through is not begun again at every tick, and ever more
+/// rarely: the bot's way in may be shut for now.
 fn begun_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
     if desk.continuing == Some(&attempt.id) {
         return None;
     }
     let (last, requests) = desk.history.begun(&attempt.id)?;
     if requests >= BEGINNINGS_MAX {
-        return Some(Shut::new(
-            Gate::MessageSent,
-            format!("begun with {requests} requests and never carried through; a person must look"),
-        ));
+        let next = last + PAUSE_MAX;
+        return (desk.now < next).then(|| {
+            Shut::new(
+                Gate::MessageSent,
+                format!(
+                    "begun with {requests} requests and never carried through; a person should look"
+                ),
+            )
+            .until(next)
+        });
     }
     let next = last + effect_deadline(None, desk.policy, attempt.id.target.repo());
     (desk.now < next).then(|| {
         Shut::new(
             Gate::MessageSent,
             "begun a moment ago and not carried through, because the last look saw something else",
+        )
+        .until(next)
+    })
+}
+
+/// What could not even be sent is tried again ever more rarely: the bot may be starting, or its
+/// adapter may refuse it for good.
+fn unsent_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
+    if desk.continuing == Some(&attempt.id) {
+        return None;
+    }
+    let (last, times) = desk.history.unsent(&attempt.id.target, attempt.id.remedy)?;
+    let pause = effect_deadline(None, desk.policy, attempt.id.target.repo());
+    let next = last + pause.saturating_mul(times).min(PAUSE_MAX);
+    (desk.now < next).then(|| {
+        Shut::new(
+            Gate::MessageSent,
+            format!("could not be sent {times} times in a row"),
         )
         .until(next)
     })
@@ -679,7 +713,9 @@ fn tell_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
         }
     }
     match (attempt.id.remedy, target.build()) {
-        (Remedy::ReplayResult, Some(build)) => outdated_gate(desk, &build.key),
+        (Remedy::ReplayResult, Some(build)) => {
+            outdated_gate(desk, &build.key).or_else(|| github_gate(desk, &build.key))
+        }
         (
             Remedy::ReplayResult
             | Remedy::ReleaseSlot
@@ -817,13 +853,12 @@ fn sources_gate(desk: Desk<'_>, attempt: &Attempt, build: &BuildJudgement) -> Op
             });
         }
     }
+    if let Some(shut) = github_gate(desk, key) {
+        return Some(shut);
+    }
     let (_, snapshot) = desk.ledger.bot(&key.bot)?.snapshot.as_ref()?;
     match &snapshot.github {
-        GithubState::NotConfigured => None,
-        GithubState::Failed(error) => Some(Shut::new(
-            Gate::GithubNotGood,
-            format!("GitHub does not answer: {error}"),
-        )),
+        GithubState::NotConfigured | GithubState::Failed(_) => None,
         GithubState::Good(_) => {
             let health = desk.ledger.github(&key.bot)?;
             let good = health.good_for(desk.now);
@@ -837,6 +872,18 @@ fn sources_gate(desk: Desk<'_>, attempt: &Attempt, build: &BuildJudgement) -> Op
                 )
             })
         }
+    }
+}
+
+/// While GitHub does not answer nobody knows whether the pull request is still open and at that head.
+fn github_gate(desk: Desk<'_>, key: &BuildKey) -> Option<Shut> {
+    let (_, snapshot) = desk.ledger.bot(&key.bot)?.snapshot.as_ref()?;
+    match &snapshot.github {
+        GithubState::NotConfigured | GithubState::Good(_) => None,
+        GithubState::Failed(error) => Some(Shut::new(
+            Gate::GithubNotGood,
+            format!("GitHub does not answer: {error}"),
+        )),
     }
 }
 
