@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::{App, Told};
 use crate::decision::Decision;
+use crate::decision::gates::outage;
 use crate::decision::history::IntentState;
 use crate::decision::judge::{BuildJudgement, Judgement, QueueJudgement};
-use crate::decision::plan::{Hold, outage};
+use crate::decision::plan::Hold;
 use crate::decision::zones;
 use crate::model::{
     AttemptId, BuildId, Closing, GithubState, IntentId, Moment, Outcome, Quota, Target, Verdict,

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::gates::Operator;
 use super::health::{Health, Tick};
 use super::history::History;
 use super::judge::{Bench, BuildJudgement, QueueJudgement, judge_builds, judge_queues};
 use super::ledger::{Ledger, Routes};
-use super::plan::{Attempt, Desk, Operator, Plan, follow_up_wanted, plan};
+use super::plan::{Attempt, Desk, Plan, follow_up_wanted, plan};
 use super::policy::Policy;
 use super::zones::Zones;
 use crate::model::{

@@ -1,6 +1,7 @@
 //! The pure core: what is dead, and may we act. No I/O, clock, async, randomness or `HashMap`.
 
 mod core;
+pub mod gates;
 pub mod health;
 pub mod history;
 pub mod judge;

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use ci_watchdog::decision::gates::Operator;
 use ci_watchdog::decision::health::Tick;
 use ci_watchdog::decision::ledger::Routes;
-use ci_watchdog::decision::plan::{Attempt, Operator};
+use ci_watchdog::decision::plan::Attempt;
 use ci_watchdog::decision::policy::{Mode, Policy};
 use ci_watchdog::decision::{Core, Decision, Look, Setup};
 use ci_watchdog::model::{Effect, Moment, Outcome, Record, RemedyRow, Sighting, Step, StepKind};

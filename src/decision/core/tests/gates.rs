@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::super::plan::Operator;
+use super::super::super::gates::Operator;
 use super::super::super::policy::OnSilence;
 use super::super::super::samples::*;
 use super::super::*;
