@@ -7,8 +7,9 @@ use super::{App, Told};
 use crate::decision::Decision;
 use crate::decision::gates::outage;
 use crate::decision::history::IntentState;
-use crate::decision::judge::{BuildJudgement, Judgement, QueueJudgement};
+use crate::decision::judge::{BuildJudgement, Judgement};
 use crate::decision::plan::Hold;
+use crate::decision::queues::QueueJudgement;
 use crate::decision::zones;
 use crate::model::{
     AttemptId, BuildId, Closing, GithubState, IntentId, Moment, Outcome, Quota, Target, Verdict,

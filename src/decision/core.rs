@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::gates::Operator;
 use super::health::{Health, Tick};
 use super::history::History;
-use super::judge::{Bench, BuildJudgement, QueueJudgement, judge_builds, judge_queues};
+use super::judge::{Bench, BuildJudgement, judge_builds};
 use super::ledger::{Ledger, Routes};
 use super::plan::{Attempt, Desk, Plan, follow_up_wanted, plan};
 use super::policy::Policy;
+use super::queues::{QueueJudgement, judge_queues};
 use super::zones::Zones;
 use crate::model::{
     AttemptId, BotName, BotSnapshot, BuildKey, BuilderName, Closing, IntentId, Moment, Outcome,

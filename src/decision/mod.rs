@@ -8,8 +8,10 @@ pub mod judge;
 pub mod ledger;
 pub mod plan;
 pub mod policy;
+pub mod queues;
 #[cfg(test)]
 mod samples;
+pub mod tracked;
 pub mod zones;
 
 pub use self::core::{Core, Decision, Detected, Look, Setup};

@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::gates::{Operator, Shut, common_gate, first_shut};
 use super::health::Health;
 use super::history::History;
-use super::judge::{BuildJudgement, Judgement, QueueJudgement};
+use super::judge::{BuildJudgement, Judgement};
 use super::ledger::Ledger;
 use super::policy::Policy;
+use super::queues::QueueJudgement;
 use super::zones::{ZoneKey, Zones};
 use crate::model::{
     AttemptId, BotName, BuildKey, CiSystem, Evidence, Gate, Intent, Moment, PullOnGithub, Remedy,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::samples::*;
 use super::*;
-use crate::model::Record;
+use crate::model::{MergeSha, Record, RunEnd, RunId, Told};
 
 fn tracked(scene: &Scene) -> &Tracked {
     scene.core.ledger().build(&key()).expect("it is pending")
