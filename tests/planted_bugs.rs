@@ -196,6 +196,7 @@ impl Copy {
             .env("CI_WATCHDOG_SEEDS", seeds)
             .env("CI_WATCHDOG_FIRST", "1")
             .env_remove("CI_WATCHDOG_SEED")
+            .env_remove("CARGO_INCREMENTAL")
             .env_remove("RUSTFLAGS")
             .output()
             .unwrap()
