@@ -81,7 +81,7 @@ impl Metrics {
         }
         let holds = self.family(
             registry,
-            "holds",
+            "held_remedies",
             "Remedies held now, by the gate that holds them.",
             &["gate"],
         );
