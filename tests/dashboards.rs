@@ -6,17 +6,18 @@
     reason = "a panic is how a test fails"
 )]
 
+mod dashboard;
 mod sample;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use dashboard::{dashboards, panels, queries};
 use promql_parser::label::Matcher;
 use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector};
 use promql_parser::util::{ExprVisitor, walk_expr};
 use sample::scrape::{Family, parse};
 use saphyr::{LoadableYamlNode, Yaml};
-use serde_json::Value;
 
 const RULES: &str = "alerts/ci-watchdog.rules.yml";
 
@@ -282,75 +283,6 @@ fn exported_labels(name: &str) -> BTreeSet<String> {
     family.map_or_else(BTreeSet::new, |f| {
         f.labels().into_iter().map(str::to_owned).collect()
     })
-}
-
-/// Each query with the place where it stands: of panels, of variables, of annotations.
-fn queries(dashboard: &Value) -> Vec<(String, String)> {
-    let mut queries = Vec::new();
-    for panel in panels(dashboard) {
-        for target in panel["targets"].as_array().into_iter().flatten() {
-            let query = target["expr"].as_str().expect("a target has a query");
-            queries.push((panel["title"].to_string(), query.to_owned()));
-        }
-    }
-    for variable in dashboard["templating"]["list"]
-        .as_array()
-        .into_iter()
-        .flatten()
-    {
-        if variable["type"] == "query" {
-            let query = variable["query"]["query"]
-                .as_str()
-                .expect("a variable has a query");
-            let inner = query
-                .strip_prefix("label_values(")
-                .and_then(|q| q.strip_suffix(')'));
-            let (selector, _label) = inner.and_then(|q| q.rsplit_once(", ")).expect(query);
-            queries.push((
-                format!("variable {}", variable["name"]),
-                selector.to_owned(),
-            ));
-        }
-    }
-    for annotation in dashboard["annotations"]["list"]
-        .as_array()
-        .into_iter()
-        .flatten()
-    {
-        if let Some(query) = annotation["expr"].as_str() {
-            queries.push((annotation["name"].to_string(), query.to_owned()));
-        }
-    }
-    queries
-}
-
-fn panels(dashboard: &Value) -> Vec<&Value> {
-    dashboard["panels"]
-        .as_array()
-        .expect("a dashboard has panels")
-        .iter()
-        .collect()
-}
-
-fn dashboards() -> Vec<(String, Value)> {
-    let mut found: Vec<(String, Value)> = std::fs::read_dir(root().join("dashboards"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "json")
-        })
-        .map(|path| {
-            let text = std::fs::read_to_string(&path).unwrap();
-            (
-                path.display().to_string(),
-                serde_json::from_str(&text).unwrap(),
-            )
-        })
-        .collect();
-    found.sort_by(|a, b| a.0.cmp(&b.0));
-    assert!(!found.is_empty(), "no dashboard");
-    found
 }
 
 fn root() -> PathBuf {

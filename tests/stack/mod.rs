@@ -25,6 +25,7 @@ pub mod homu;
 pub mod jobs;
 pub mod message;
 pub mod process;
+pub mod prometheus;
 pub mod rebuild;
 pub mod tools;
 pub mod watchdog;
@@ -385,6 +386,13 @@ impl Stack {
     /// Ends the watchdog as `kill -9` does.
     pub fn kill9_watchdog(&self) {
         self.watchdog.kill9();
+    }
+
+    /// Starts a Prometheus that scrapes the watchdog.
+    pub async fn start_prometheus(&self) -> prometheus::Prometheus {
+        let url = self.watchdog.url();
+        let target = url.strip_prefix("http://").expect("the watchdog's address");
+        prometheus::Prometheus::start(&self.workplace, target).await
     }
 
     /// What happened so far, for the message of a test that failed.
