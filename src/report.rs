@@ -18,6 +18,29 @@ impl Stamp {
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0.0, |since| since.as_secs_f64())
     }
+
+    /// The time in words as it is seen at `now`: `2m 5s ago`, `in 30s`, `now`.
+    pub fn seen_from(self, now: &Self) -> String {
+        let words = |span: Duration| {
+            humantime::format_duration(Duration::from_secs(span.as_secs())).to_string()
+        };
+        match now.0.duration_since(self.0) {
+            Ok(past) if past.as_secs() == 0 => "now".to_owned(),
+            Ok(past) => format!("{} ago", words(past)),
+            Err(ahead) if ahead.duration().as_secs() == 0 => "now".to_owned(),
+            Err(ahead) => format!("in {}", words(ahead.duration())),
+        }
+    }
+}
+
+impl std::str::FromStr for Stamp {
+    type Err = jiff::Error;
+
+    /// Reads what [`Display`](std::fmt::Display) wrote.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse::<jiff::Timestamp>()
+            .map(|time| Self(time.into()))
+    }
 }
 
 impl std::fmt::Display for Stamp {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::daemon::{list, text};
 use super::table::table;
 use super::{Common, OK, block_on, daemon, load, say, say_json};
+use crate::report::Stamp;
 
 /// Asks the running watchdog and prints what it sees.
 pub(super) fn main(arguments: &Common) -> u8 {
@@ -29,7 +30,8 @@ pub(super) fn main(arguments: &Common) -> u8 {
     if builds.is_empty() {
         say("No bot waits for anything.");
     } else {
-        let rows: Vec<Vec<String>> = builds.iter().map(build).collect();
+        let now = text(&status, "at");
+        let rows: Vec<Vec<String>> = builds.iter().map(|it| build(it, now)).collect();
         say(&table(&["BUILD", "VERDICT", "SINCE", "HELD BY"], &rows));
     }
     OK
@@ -86,13 +88,19 @@ fn summary(status: &Value) -> String {
             ));
         }
     }
-    for warning in list(status, "warnings").iter().filter_map(Value::as_str) {
-        lines.push(format!("warning: {warning}"));
+    match list(status, "warnings") {
+        [] => {}
+        [warning] => lines.push(format!("warning: {}", warning.as_str().unwrap_or_default())),
+        // A dozen of them would hide what is stuck.
+        warnings => lines.push(format!(
+            "{} warnings: the page and `status --json` list them",
+            warnings.len()
+        )),
     }
     lines.join("\n")
 }
 
-fn build(build: &Value) -> Vec<String> {
+fn build(build: &Value, now: &str) -> Vec<String> {
     let kind = if build["try"] == true { " (try)" } else { "" };
     let hold = &build["hold"];
     let held = if hold.is_null() {
@@ -103,7 +111,15 @@ fn build(build: &Value) -> Vec<String> {
     vec![
         format!("{}#{}{kind}", text(build, "repo"), build["pull"]),
         text(build, "verdict").to_owned(),
-        text(build, "first_seen").to_owned(),
+        since(text(build, "first_seen"), now),
         held,
     ]
+}
+
+/// A time of the daemon's as it is seen at another of its times.
+fn since(at: &str, now: &str) -> String {
+    match (at.parse::<Stamp>(), now.parse()) {
+        (Ok(at), Ok(now)) => at.seen_from(&now),
+        _ => at.to_owned(),
+    }
 }
