@@ -57,6 +57,7 @@ enum Reload {
 struct FakeLoop {
     report: Mutex<Arc<Report>>,
     health: Mutex<Health>,
+    token: Option<Arc<Token>>,
     reload: Reload,
     reloads: AtomicUsize,
     /// Those who ask for a reload that never comes.
@@ -70,6 +71,10 @@ impl Daemon for FakeLoop {
 
     fn health(&self) -> Health {
         self.health.lock().unwrap().clone()
+    }
+
+    fn token(&self) -> Option<Arc<Token>> {
+        self.token.clone()
     }
 
     fn request_reload(&self) -> oneshot::Receiver<Result<(), String>> {
@@ -105,6 +110,7 @@ impl Server {
                 sources_seen: true,
                 reasons: Vec::new(),
             }),
+            token: token.map(Arc::new),
             reload,
             reloads: AtomicUsize::new(0),
             waiting: Mutex::default(),
@@ -112,7 +118,6 @@ impl Server {
         let web = Arc::new(Web {
             shared: Arc::<FakeLoop>::clone(&behind),
             metrics: Arc::new(Metrics::new()),
-            token,
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
