@@ -30,8 +30,8 @@ use ci_watchdog::model::{
 };
 use ci_watchdog::report::{JournalReport, Report};
 use ci_watchdog::web::{
-    BODY_MAX, BODY_TIMEOUT, CONNECTION_MAX, CONNECTIONS_MAX, Daemon, HEADER_TIMEOUT, Web, router,
-    serve,
+    BODY_MAX, BODY_TIMEOUT, CONNECTION_MAX, CONNECTIONS_MAX, Daemon, HEAD_MAX, HEADER_TIMEOUT, Web,
+    router, serve,
 };
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -637,15 +637,21 @@ async fn without_a_token_changing_is_off_and_says_how_to_turn_it_on() {
 }
 
 #[tokio::test]
-async fn a_name_that_was_led_to_loopback_changes_nothing() {
+async fn a_name_that_was_led_to_loopback_reads_and_changes_nothing() {
     let server = Server::with_token(Reload::Good).await;
-    let ask = async |host: &str| {
+    let ask = async |request: &str, host: &str| {
         let request = format!(
-            "POST /-/reload HTTP/1.1\r\n{host}Connection: close\r\n\
+            "{request} HTTP/1.1\r\n{host}Connection: close\r\n\
              Authorization: Bearer {TOKEN}\r\n\r\n"
         );
         server.send(&request).await.status
     };
+    let asked = [
+        "POST /-/reload",
+        "GET /api/v1/builds",
+        "HEAD /",
+        "GET /metrics",
+    ];
     for host in [
         "",
         "Host: \r\n",
@@ -653,17 +659,49 @@ async fn a_name_that_was_led_to_loopback_changes_nothing() {
         "Host: 127.0.0.1.evil.example\r\n",
         "Host: evil.example:9923\r\n",
         "Host: 192.168.0.1\r\n",
+        "Host: 127.0.0.1\r\nHost: evil.example\r\n",
     ] {
-        assert_eq!(ask(host).await, 403, "{host:?}");
+        for request in asked {
+            assert_eq!(ask(request, host).await, 403, "{request} {host:?}");
+        }
     }
     assert_eq!(server.reloads(), 0);
     for host in [
         "Host: localhost\r\n",
         "Host: [::1]:9923\r\n",
+        "Host: [::ffff:127.0.0.1]:1\r\n",
         "Host: 127.0.0.1\r\n",
     ] {
-        assert_eq!(ask(host).await, 200, "{host:?}");
+        for request in asked {
+            assert_eq!(ask(request, host).await, 200, "{request} {host:?}");
+        }
     }
+}
+
+#[tokio::test]
+async fn a_head_has_a_longest_length() {
+    let server = Server::reading().await;
+    let ask = async |length: usize| {
+        let filler = "x".repeat(length);
+        server
+            .ask_with("GET", "/-/healthy", &format!("X-Filler: {filler}\r\n"))
+            .await
+    };
+    assert_eq!(ask(HEAD_MAX - 1024).await.status, 200);
+    let longer = ask(HEAD_MAX).await;
+    assert_eq!(longer.status, 431);
+    assert!(longer.body.contains("65536 bytes"), "{}", longer.body);
+}
+
+#[tokio::test]
+async fn a_refusal_says_what_is_wrong() {
+    let server = Server::with_token(Reload::Good).await;
+    let method = server.ask("GET", "/-/reload").await;
+    assert_eq!((method.status, method.header("allow")), (405, Some("POST")));
+    assert!(method.body.contains("POST it"), "{}", method.body);
+    let path = server.ask("GET", "/api/v1/builds/%ff").await;
+    assert_eq!(path.status, 400);
+    assert!(path.body.contains("no UTF-8"), "{}", path.body);
 }
 
 #[tokio::test]

@@ -1,11 +1,12 @@
-//! What every request passes: the count, the headers of every answer, and for what changes
-//! something the token.
+//! What every request passes: the count, the bound on its head, the name it asks for, the headers of
+//! every answer, and for what changes something the token.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -15,6 +16,8 @@ use crate::metrics::Metrics;
 
 /// The longest body of a request, bytes.
 pub const BODY_MAX: usize = 64 * 1024;
+/// The longest head of a request, bytes: its first line and its headers.
+pub const HEAD_MAX: usize = 64 * 1024;
 /// From the end of the headers to the end of the body.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -57,7 +60,7 @@ pub(super) async fn guard(State(web): State<Arc<Web>>, request: Request, next: N
     let mut known = READING.into_iter().chain(CHANGING);
     let handler = known.find(|name| *name == path).unwrap_or(OTHER);
     let mut response = match admit(&web, handler, request).await {
-        Ok(request) => next.run(request).await,
+        Ok(request) => explained(next.run(request).await),
         Err(refused) => refused,
     };
     harden(response.headers_mut());
@@ -68,6 +71,16 @@ pub(super) async fn guard(State(web): State<Arc<Web>>, request: Request, next: N
 /// Lets a request through that only reads, or that may change something and is whole.
 async fn admit(web: &Web, handler: &str, request: Request) -> Result<Request, Response> {
     let (parts, body) = request.into_parts();
+    if head(&parts) > HEAD_MAX {
+        let text = format!("the head is longer than {HEAD_MAX} bytes\n");
+        return Err((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, text).into_response());
+    }
+    // A web page that made its own name lead to loopback sends that name; it must read nothing.
+    if !asks_for_us(&parts.headers) {
+        let text = "the Host header does not name loopback: ask http://127.0.0.1:PORT itself; a \
+                    proxy in between must send that as Host\n";
+        return Err((StatusCode::FORBIDDEN, text).into_response());
+    }
     if matches!(parts.method, Method::GET | Method::HEAD) {
         return Ok(Request::from_parts(parts, Body::empty()));
     }
@@ -98,21 +111,13 @@ async fn admit(web: &Web, handler: &str, request: Request) -> Result<Request, Re
 
 /// Why a request that would change something is refused, where it is.
 fn refusal(web: &Web, headers: &HeaderMap) -> Option<Response> {
-    let text = |name| {
-        headers
-            .get(name)
-            .and_then(|value: &HeaderValue| value.to_str().ok())
-    };
-    // A page that made its own name lead to loopback sends that name.
-    let host = text(header::HOST).unwrap_or_default();
-    if !is_loopback(host) {
-        let text = "the Host header does not name loopback: ask http://127.0.0.1:PORT itself\n";
-        return Some((StatusCode::FORBIDDEN, text).into_response());
-    }
     let Some(token) = web.shared.token() else {
         return Some((StatusCode::FORBIDDEN, NO_TOKEN).into_response());
     };
-    let presented = text(header::AUTHORIZATION).and_then(|value| value.split_once(' '));
+    let presented = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split_once(' '));
     let good = presented.is_some_and(|(scheme, presented)| {
         scheme.eq_ignore_ascii_case("Bearer") && token.matches(presented.trim())
     });
@@ -129,6 +134,36 @@ fn refusal(web: &Web, headers: &HeaderMap) -> Option<Response> {
     )
 }
 
+/// The length of a request's head as HTTP/1.1 writes it, without what separates its parts.
+fn head(parts: &Parts) -> usize {
+    let headers = parts.headers.iter();
+    let target = parts.uri.path_and_query().map_or(0, |it| it.as_str().len());
+    headers
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .fold(parts.method.as_str().len() + target, usize::saturating_add)
+}
+
+/// Whether a request names this host, once: the server listens on loopback only.
+fn asks_for_us(headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next().and_then(|host| host.to_str().ok());
+    host.is_some_and(is_loopback) && hosts.next().is_none()
+}
+
+/// The router's own refusals are empty; they get a sentence.
+fn explained(response: Response) -> Response {
+    let text = match response.status() {
+        StatusCode::METHOD_NOT_ALLOWED => "this only changes something: POST it\n",
+        StatusCode::BAD_REQUEST => "the path holds bytes that are no UTF-8\n",
+        _ => return response,
+    };
+    let mut explained = (response.status(), text).into_response();
+    if let Some(allow) = response.headers().get(header::ALLOW) {
+        explained.headers_mut().insert(header::ALLOW, allow.clone());
+    }
+    explained
+}
+
 fn is_loopback(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
@@ -137,7 +172,7 @@ fn is_loopback(host: &str) -> bool {
     name == "localhost"
         || name
             .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
+            .is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 fn harden(headers: &mut HeaderMap) {

@@ -29,7 +29,7 @@ use crate::config::Token;
 use crate::metrics::Metrics;
 use crate::report::Report;
 
-pub use guard::{BODY_MAX, BODY_TIMEOUT};
+pub use guard::{BODY_MAX, BODY_TIMEOUT, HEAD_MAX};
 pub use server::{CONNECTION_MAX, CONNECTIONS_MAX, HEADER_TIMEOUT, serve};
 
 /// The longest that a request to reload waits for the loop, which heeds it between two ticks.

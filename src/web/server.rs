@@ -10,13 +10,16 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use super::guard::HEAD_MAX;
+
 /// From a connection's first byte to the end of a request's headers, and between two requests.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest that a connection lasts, so that a client that does not read its answers cannot keep
 /// its place; a reload that waits for a slow tick fits.
 pub const CONNECTION_MAX: Duration = Duration::from_secs(120);
-/// The longest head of a request, bytes.
-const HEAD_MAX: usize = 64 * 1024;
+/// How much of a connection is kept in memory, bytes. hyper refuses (431) a head only where this
+/// much was read before its end came; the guard measures what passes.
+const BUFFER_MAX: usize = HEAD_MAX;
 /// Connections at one time; further ones wait to be accepted.
 pub const CONNECTIONS_MAX: usize = 256;
 /// How long connections under way may take to end after a stop.
@@ -41,7 +44,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
-            .max_buf_size(HEAD_MAX)
+            .max_buf_size(BUFFER_MAX)
             .serve_connection(
                 TokioIo::new(stream),
                 TowerToHyperService::new(router.clone()),
