@@ -22,6 +22,8 @@ pub const BODY_MAX: usize = 1 << 20;
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 /// How many answers are kept for conditional requests.
 const ETAGS_MAX: usize = 512;
+/// How much of those answers is kept in all, bytes; a page of GitHub's is some 100 KiB.
+const ETAG_BYTES_MAX: usize = 32 << 20;
 /// How much of a body is quoted in an error, characters.
 const QUOTE_MAX: usize = 120;
 
@@ -432,6 +434,8 @@ struct Kept {
 struct Etags {
     kept: BTreeMap<String, Kept>,
     order: VecDeque<String>,
+    /// The bodies' length, all together.
+    bytes: usize,
 }
 
 impl Etags {
@@ -440,12 +444,17 @@ impl Etags {
     }
 
     fn keep(&mut self, key: String, kept: Kept) {
-        if self.kept.insert(key.clone(), kept).is_none() {
-            self.order.push_back(key);
+        self.bytes += kept.body.len();
+        match self.kept.insert(key.clone(), kept) {
+            Some(before) => self.bytes -= before.body.len(),
+            None => self.order.push_back(key),
         }
-        while self.order.len() > ETAGS_MAX {
-            if let Some(oldest) = self.order.pop_front() {
-                self.kept.remove(&oldest);
+        while self.order.len() > ETAGS_MAX || self.bytes > ETAG_BYTES_MAX {
+            let Some(oldest) = self.order.pop_front() else {
+                break;
+            };
+            if let Some(gone) = self.kept.remove(&oldest) {
+                self.bytes -= gone.body.len();
             }
         }
     }
@@ -506,4 +515,38 @@ fn failed(shown_url: &str, error: &reqwest::Error) -> ProbeError {
         last
     };
     ProbeError::new(failure, format!("{shown_url}: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(bytes: usize) -> Kept {
+        Kept {
+            tag: HeaderValue::from_static("\"1\""),
+            body: vec![b'x'; bytes],
+        }
+    }
+
+    #[test]
+    fn kept_answers_are_bounded_in_number_and_in_bytes() {
+        let mut etags = Etags::default();
+        for number in 0..ETAGS_MAX + 10 {
+            etags.keep(number.to_string(), kept(1));
+        }
+        assert_eq!((etags.kept.len(), etags.bytes), (ETAGS_MAX, ETAGS_MAX));
+        assert!(etags.get("9").is_none() && etags.get("10").is_some());
+        for number in 0..10 {
+            etags.keep(format!("large {number}"), kept(ETAG_BYTES_MAX / 8));
+        }
+        assert!(etags.bytes <= ETAG_BYTES_MAX, "{}", etags.bytes);
+        assert_eq!(etags.kept.len(), 8);
+        assert_eq!(etags.order.len(), 8);
+        assert!(etags.get("large 9").is_some(), "the newest stays");
+        etags.keep("large 9".to_owned(), kept(1));
+        let sum: usize = etags.kept.values().map(|kept| kept.body.len()).sum();
+        assert_eq!(etags.bytes, sum, "an answer that another one replaces");
+        etags.keep("too large".to_owned(), kept(ETAG_BYTES_MAX + 1));
+        assert_eq!((etags.kept.len(), etags.bytes), (0, 0));
+    }
 }
