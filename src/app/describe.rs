@@ -139,6 +139,10 @@ impl App {
             });
         }
         self.told = told;
+        let history = self.core.history();
+        self.walls
+            .intents
+            .retain(|id, _| history.intent(*id).is_some());
         let ledger = self.core.ledger();
         self.walls.first_seen.retain(|build, _| {
             ledger

@@ -352,7 +352,11 @@ impl App {
         };
         match self.journal.prune(keep_since, now) {
             Ok(0) => {}
-            Ok(records) => tracing::info!(records, "pruned the journal"),
+            Ok(records) => {
+                tracing::info!(records, "pruned the journal");
+                // One step in each tick until nothing is left: no step holds the loop for long.
+                self.pruned = None;
+            }
             Err(error) => self.journal_failed(error),
         }
     }

@@ -1,5 +1,8 @@
 //! A journal that cannot be written while the loop runs.
 
+use ci_watchdog::journal::{PRUNED_MAX, WATCHED_KEPT};
+use ci_watchdog::model::{BuildId, Moment, Sighting, SightingCause};
+
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -33,4 +36,43 @@ async fn without_its_journal_it_sends_nothing_says_so_and_heals() {
     assert_eq!(get(&bench.shared, "/-/ready").await.0, 200);
     let (_, metrics) = get(&bench.shared, "/metrics").await;
     assert!(metrics.contains("\nci_watchdog_journal_writable 1\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn old_records_are_pruned_to_the_end_in_steps() {
+    let (mut journal, _) = Journal::in_memory().unwrap();
+    let long_ago = SystemTime::UNIX_EPOCH;
+    for generation in 1..=PRUNED_MAX as u32 * 2 {
+        let sighting = Sighting {
+            build: BuildId {
+                key: BuildKey {
+                    bot: "homu".into(),
+                    repo: "servo".into(),
+                    pull: 1,
+                    kind: BuildKind::Auto,
+                },
+                generation,
+            },
+            merge_sha: None,
+            head_sha: None,
+            at: Moment::ZERO,
+            cause: SightingCause::OurRerun,
+            before: BTreeSet::new(),
+        };
+        journal.sight(&sighting, long_ago).unwrap();
+    }
+    let memory = Memory {
+        watched: Moment::ZERO + WATCHED_KEPT * 2,
+        records: Vec::new(),
+    };
+    let mut bench = Bench::with_journal(Mode::Observe, (journal, memory));
+    let records = async |bench: &mut Bench| {
+        bench.run_for(Duration::from_secs(10)).await;
+        bench.shared.report().journal.records
+    };
+    let step = PRUNED_MAX as u64;
+    assert_eq!(records(&mut bench).await, 2 * step + 1 - step, "a step");
+    // The newest of each build stays.
+    assert_eq!(records(&mut bench).await, 1 + 1);
+    assert_eq!(records(&mut bench).await, 1 + 1);
 }
