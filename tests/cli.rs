@@ -266,7 +266,7 @@ fn a_good_configuration_is_summed_up() {
     let answer = place.run(&["check-config"]);
     assert_eq!(answer.code, 0, "{answer:?}");
     assert!(
-        answer.out.contains("1 bots with 1 repositories"),
+        answer.out.contains("good; 1 bot with 1 repository, "),
         "{answer:?}"
     );
     assert_eq!(place.run(&["check-config", "--json"]).json()["good"], true);

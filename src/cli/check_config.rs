@@ -24,11 +24,12 @@ pub(super) fn main(arguments: &Common) -> u8 {
             }
             let repos: usize = config.bots.iter().map(|bot| bot.repos().len()).sum();
             say(&format!(
-                "{}: good; {} bots with {repos} repositories, {} providers, {} warnings",
+                "{}: good; {} with {}, {}, {}",
                 path.display(),
-                config.bots.len(),
-                config.providers.len(),
-                config.warnings.len()
+                count(config.bots.len(), "bot", "bots"),
+                count(repos, "repository", "repositories"),
+                count(config.providers.len(), "provider", "providers"),
+                count(config.warnings.len(), "warning", "warnings")
             ));
             OK
         }
@@ -43,4 +44,8 @@ pub(super) fn main(arguments: &Common) -> u8 {
             CONFIG
         }
     }
+}
+
+fn count(number: usize, one: &str, several: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { several })
 }
