@@ -15,7 +15,7 @@ use stack::config::StackConfig;
 use stack::ending::{release, result, retry, that_got_lost, unanswered};
 use stack::jobs::Order;
 use stack::message::{Pattern, Sender};
-use stack::watchdog::WatchdogSettings;
+use stack::watchdog::{TOKEN, WatchdogSettings};
 use stack::{Stack, patience};
 
 /// A pending build as the watchdog tells of it.
@@ -493,4 +493,76 @@ async fn a_buildbot_that_asks_for_a_login_is_read_with_one() {
     stack.approve("alpha", 1).await;
     let lost = stack.wait_pending("alpha", 1, &[]).await;
     it_is_repaired_by_one_attempt(&stack, &lost).await;
+}
+
+/// Writes a configuration with a mistake in it, and where the mistake is: `FILE:LINE:`.
+fn break_the_configuration(stack: &Stack, settings: &WatchdogSettings) -> String {
+    let file = stack.watchdog_config(&settings.clone().set("loop.tick", "\"soon\""));
+    let text = std::fs::read_to_string(&file).unwrap();
+    let mut lines = text.lines();
+    let before = lines.position(|line| line.contains("soon")).unwrap();
+    format!("{}:{}:", file.display(), before + 1)
+}
+
+const RELOADED: &str = "ci_watchdog_config_last_reload_successful";
+
+#[tokio::test]
+async fn a_broken_configuration_leaves_an_observing_watchdog_observing() {
+    let (stack, lost) = stack_with_a_lost_push().await;
+    let quick = WatchdogSettings::quick;
+    stack.start_watchdog(&quick().observing()).await;
+    held_by(&stack, "observe").await;
+    assert_eq!(stack.watchdog.metric(RELOADED).await, "1");
+
+    // It says "act", and there is a mistake in it.
+    let place = break_the_configuration(&stack, &quick());
+    stack.watchdog.reload();
+    stack.watchdog.wait_log(&place).await;
+    patience("the metric of the bad reload", async || {
+        (stack.watchdog.metric(RELOADED).await == "0").then_some(())
+    })
+    .await;
+    let (status, said) = stack.watchdog.ask_reload(Some(TOKEN)).await;
+    assert_eq!(status, 422, "{said}");
+    assert!(said.contains(&place), "{said}");
+    stack.check_the_end(&[], &[(&lost, 0)]).await;
+    held_by(&stack, "observe").await;
+
+    // A good one that also says "act" is taken from those only who have the token.
+    stack.watchdog_config(&quick());
+    for token in [None, Some("another"), Some("")] {
+        let (status, said) = stack.watchdog.ask_reload(token).await;
+        assert_eq!(status, 401, "{token:?}: {said}");
+    }
+    stack.check_the_end(&[], &[(&lost, 0)]).await;
+    assert_eq!(stack.watchdog.metric(RELOADED).await, "0");
+    let (status, said) = stack.watchdog.ask_reload(Some(TOKEN)).await;
+    assert_eq!(status, 200, "{said}");
+    assert_eq!(stack.watchdog.metric(RELOADED).await, "1");
+    it_is_repaired_by_one_attempt(&stack, &lost).await;
+}
+
+#[tokio::test]
+async fn a_broken_configuration_leaves_an_acting_watchdog_acting() {
+    let stack = Stack::start(StackConfig::one_repository()).await;
+    stack.github.drop_pushes("auto", Times::Once);
+    let settings = WatchdogSettings::quick().without_token();
+    stack.start_watchdog(&settings).await;
+    let place = break_the_configuration(&stack, &settings.clone().observing());
+    stack.watchdog.reload();
+    stack.watchdog.wait_log(&place).await;
+
+    stack.approve("alpha", 1).await;
+    let lost = stack.wait_pending("alpha", 1, &[]).await;
+    it_is_repaired_by_one_attempt(&stack, &lost).await;
+    assert_eq!(stack.watchdog.metric(RELOADED).await, "0");
+
+    // Where it has no token of its own, it reloads for nobody.
+    stack.watchdog_config(&settings.observing());
+    for token in [None, Some(TOKEN), Some("")] {
+        let (status, said) = stack.watchdog.ask_reload(token).await;
+        assert_eq!(status, 403, "{token:?}: {said}");
+    }
+    let status = stack.watchdog.get_json("/api/v1/status").await.unwrap();
+    assert_eq!(status["mode"], "act");
 }
