@@ -566,3 +566,85 @@ async fn a_broken_configuration_leaves_an_acting_watchdog_acting() {
     let status = stack.watchdog.get_json("/api/v1/status").await.unwrap();
     assert_eq!(status["mode"], "act");
 }
+
+const WRITABLE: &str = "ci_watchdog_journal_writable";
+
+/// The journal cannot be written: this is what all ways to look at the watchdog say.
+async fn the_journal_is_seen_to_be_gone(stack: &Stack, gate: &str) {
+    let held = held_by(stack, gate).await;
+    assert_eq!(held["verdict"], "no_show");
+    assert_eq!(held["hold"]["plan"], json!(["release_slot", "retry"]));
+    let (status, said) = stack.watchdog.look_at("/-/ready").await;
+    assert_eq!(status, 503, "{said}");
+    assert!(said.contains("the journal cannot be written"), "{said}");
+    let (status, said) = stack.watchdog.look_at("/-/healthy").await;
+    assert_eq!(status, 200, "everything else goes on: {said}");
+    assert_eq!(stack.watchdog.metric(WRITABLE).await, "0");
+    let page = stack.watchdog.get("/").await.unwrap();
+    let hold = format!("rerun held by {gate}");
+    for words in [&hold, "it cannot be written, so nothing is sent"] {
+        assert!(page.contains(words), "{words} is not in:\n{page}");
+    }
+    let explained = explain(stack).await;
+    let words = format!("rerun is held by the gate {gate}: ");
+    assert!(explained.contains(&words), "{explained}");
+}
+
+#[tokio::test]
+async fn without_its_journal_it_sends_nothing_and_with_it_goes_on() {
+    let stack = Stack::start(StackConfig::one_repository()).await;
+    stack.github.drop_pushes("auto", Times::Once);
+    stack.start_watchdog(&WatchdogSettings::quick()).await;
+    patience("the first look", async || {
+        (stack.watchdog.look_at("/-/ready").await.0 == 200).then_some(())
+    })
+    .await;
+    stack.watchdog.take_journal_away();
+    stack.approve("alpha", 1).await;
+    let lost = stack.wait_pending("alpha", 1, &[]).await;
+    the_journal_is_seen_to_be_gone(&stack, "journal").await;
+    stack.check_the_end(&[], &[(&lost, 0)]).await;
+
+    // A copy of it is not the journal.
+    stack.watchdog.put_another_journal();
+    stack.check_the_end(&[], &[(&lost, 0)]).await;
+    the_journal_is_seen_to_be_gone(&stack, "journal").await;
+
+    stack.watchdog.bring_journal_back();
+    it_is_repaired_by_one_attempt(&stack, &lost).await;
+    let (status, said) = stack.watchdog.look_at("/-/ready").await;
+    assert_eq!(status, 200, "{said}");
+    assert_eq!(stack.watchdog.metric(WRITABLE).await, "1");
+    let written = written(&stack).await;
+    assert_eq!(
+        written,
+        [
+            "release_slot",
+            "accepted",
+            "done",
+            "retry",
+            "accepted",
+            "effect"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_journal_that_goes_in_the_middle_of_an_attempt_stops_it_there() {
+    let (stack, lost) = stack_with_a_lost_push().await;
+    let mut released = stack
+        .bridge
+        .hold_next_answer(Pattern::started().from(Sender::Watchdog));
+    stack.start_watchdog(&WatchdogSettings::quick()).await;
+    released.reached().await;
+    stack.watchdog.take_journal_away();
+    released.release();
+    // What it sent last is not settled, which comes before that nothing can be written.
+    the_journal_is_seen_to_be_gone(&stack, "in_doubt").await;
+    stack.wait_ticks(5).await;
+    assert_eq!(stack.told(), [release(&lost)]);
+    stack.watchdog.bring_journal_back();
+    // That the release was sent is in no record, so it goes once more, and the retry once.
+    let told = [release(&lost), release(&lost), retry("alpha", 1)];
+    it_is_merged_after(&stack, &lost, &told).await;
+}

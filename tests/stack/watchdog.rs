@@ -274,6 +274,26 @@ impl Watchdog {
         .await;
     }
 
+    /// Moves its journal away from under it. Root may write wherever there is a file, and so only
+    /// a file that is not there cannot be written by root.
+    pub fn take_journal_away(&self) {
+        fs::rename(self.journal(), self.journal_elsewhere()).expect("a file can be moved");
+    }
+
+    /// Puts a copy in the place of the journal that was taken away.
+    pub fn put_another_journal(&self) {
+        fs::copy(self.journal_elsewhere(), self.journal()).expect("a file can be copied");
+    }
+
+    /// Moves it back, over what lies there.
+    pub fn bring_journal_back(&self) {
+        fs::rename(self.journal_elsewhere(), self.journal()).expect("a file can be moved");
+    }
+
+    fn journal_elsewhere(&self) -> PathBuf {
+        self.dir.join("journal.elsewhere")
+    }
+
     /// Whether it has ended by itself, and how.
     pub fn ended(&self) -> Option<std::process::ExitStatus> {
         self.process.lock().unwrap().as_mut()?.ended()
