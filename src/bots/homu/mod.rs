@@ -9,6 +9,7 @@ mod github;
 mod page;
 mod remedies;
 mod replay;
+mod rotation;
 mod state;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use self::config::{Cfg, RepoCfg};
 use self::database::{Database, Fork, RepoRows, Rows};
 use self::github::{Github, is_login};
 use self::page::PageRow;
+use self::rotation::Rotation;
 use self::state::{Asked, Witnessed, foreign, join, settled};
 use super::{Bot, BoxFuture, Kind};
 use crate::http::{Client, ClientOptions, Request, read_ca};
@@ -40,8 +42,8 @@ pub(super) const KIND: Kind = Kind {
 
 /// Where GitHub's API is unless the configuration says otherwise.
 const GITHUB_URL: &str = "https://api.github.com";
-/// How long one look may ask GitHub. It stays below the deadline of the whole look, so that a slow
-/// GitHub is a failure of GitHub, and none of the bot.
+/// How long one look may ask GitHub. It stays below the deadline of the whole look, so that a GitHub
+/// too slow for what pending builds need is a failure of GitHub, and none of the bot.
 const GITHUB_DEADLINE: Duration = Duration::from_secs(8);
 /// How many repositories one warning names.
 const NAMED_MAX: usize = 5;
@@ -67,6 +69,7 @@ pub struct Homu {
     rows: Vec<RemedyRow>,
     /// Which homu the database tells of, as far as it was read.
     fork: Mutex<Option<Fork>>,
+    rotation: Mutex<Rotation>,
 }
 
 impl Bot for Homu {
@@ -156,15 +159,16 @@ impl Homu {
             })
             .collect();
         let until = Instant::now() + GITHUB_DEADLINE;
-        let mut asked = Asked::new(self.github.as_ref(), self.mention.as_deref(), until);
-        let repos = join(&witnessed, &mut asked).await;
-        let github = match (&self.github, asked.failed) {
+        let asked = Asked::new(self.github.as_ref(), self.mention.as_deref(), until);
+        let repos = join(&witnessed, &asked, &self.rotation).await;
+        let (failed, told) = asked.end();
+        let github = match (&self.github, failed) {
             (None, _) => GithubState::NotConfigured,
             (Some(_), Some(error)) => GithubState::Failed(error),
             (Some(github), None) => GithubState::Good(github.quota()),
         };
         let mut warnings = self.warnings();
-        warnings.extend(asked.warnings);
+        warnings.extend(told);
         warnings.truncate(WARNINGS_MAX);
         Ok(BotSnapshot {
             repos,
@@ -413,6 +417,7 @@ fn connect(name: BotName, keys: &mut Keys<'_>) -> Option<Box<dyn Bot>> {
         nobody: nobody(&cfg),
         rows: remedies::rows(slow),
         fork: Mutex::new(fork),
+        rotation: Mutex::default(),
         cfg,
     }))
 }

@@ -193,9 +193,9 @@ impl Sending<'_> {
                         return Err("it has changed on GitHub meanwhile".to_owned());
                     }
                 }
-                let mut asked = self.asked();
+                let asked = self.asked();
                 let known = fresh.of(self.homu, self.label, self.cfg);
-                match known.head_in_homu(*pull, &mut asked).await {
+                match known.head_in_homu(*pull, &asked).await {
                     Some(known) if !head.as_str().starts_with(known.as_str()) => {}
                     Some(_) => return Err("homu has this head already".to_owned()),
                     None => {
@@ -280,9 +280,9 @@ impl Sending<'_> {
     async fn pending(&self, fresh: &Fresh, pull: u64) -> Result<PendingBuild, String> {
         let gone = || format!("{}#{pull} is not pending any more", self.label);
         // What GitHub would add is not needed here, and must not keep a repair back.
-        let mut asked = Asked::new(None, None, Instant::now());
+        let asked = Asked::new(None, None, Instant::now());
         let known = fresh.of(self.homu, self.label, self.cfg);
-        let build = known.build(pull, &mut asked).await.ok_or_else(gone)?;
+        let build = known.build(pull, &asked).await.ok_or_else(gone)?;
         match self.kind() {
             Some(kind) if kind != build.kind => Err(gone()),
             Some(_) | None => Ok(build),
