@@ -11,6 +11,9 @@
 //! | replay of `synchronize` | it is listed with another head than GitHub's, and that is the one to tell | `POST /github`, signed `pull_request` | homu agrees with GitHub |
 //!
 //! Where the rust-lang fork must start a build, the effect needs five minutes.
+//!
+//! A 4xx or a redirection is a refusal. A 5xx is none: whether homu did the work is not known then,
+//! as after no answer at all.
 
 use std::time::Duration;
 
@@ -92,8 +95,16 @@ pub async fn send(homu: &Homu, permit: Permit) -> Outcome {
             answer.shown_url, answer.status
         )),
         Ok(answer) => {
+            // A proxy gives up on a homu that is still at work, and homu itself fails in the middle
+            // of it (`database is locked`, after it has pushed a merge).
+            let in_doubt = answer.status.is_server_error();
             let refusal = answer.success().map(|_| ()).err();
-            Outcome::Refused(refusal.map_or_else(String::new, |error| error.detail))
+            let why = refusal.map_or_else(String::new, |error| error.detail);
+            if in_doubt {
+                Outcome::Unanswered(why)
+            } else {
+                Outcome::Refused(why)
+            }
         }
         Err(error) if never_left(&error) => Outcome::NotSent(error.to_string()),
         Err(error) => Outcome::Unanswered(error.to_string()),

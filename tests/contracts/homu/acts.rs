@@ -489,6 +489,27 @@ async fn what_became_of_the_sending_is_told_apart() {
         "{outcome:?}"
     );
 
+    // A proxy before homu, and homu itself, which may have done the work before it failed.
+    for code in [500, 502, 503, 504] {
+        let broken = Reply::Status(code, Vec::new(), "database is locked".to_owned());
+        world.page("POST /buildbot", broken);
+        let outcome = send(&*bot, queue(), release(), None).await;
+        let told = code.to_string();
+        assert!(
+            matches!(&outcome, Outcome::Unanswered(why) if why.contains(&told) && why.contains("locked")),
+            "{outcome:?}"
+        );
+    }
+
+    for code in [401, 403, 404, 408, 413, 429] {
+        world.page(
+            "POST /buildbot",
+            Reply::Status(code, Vec::new(), String::new()),
+        );
+        let outcome = send(&*bot, queue(), release(), None).await;
+        assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+    }
+
     world.page("POST /buildbot", Reply::Reset);
     let outcome = send(&*bot, queue(), release(), None).await;
     assert!(matches!(outcome, Outcome::Unanswered(_)), "{outcome:?}");
@@ -504,7 +525,7 @@ async fn what_became_of_the_sending_is_told_apart() {
     let outcome = send(&*bot, queue(), release(), None).await;
     tokio::time::resume();
     assert!(matches!(outcome, Outcome::Unanswered(_)), "{outcome:?}");
-    assert_eq!(sent(&world).len(), 5, "each was sent once");
+    assert_eq!(sent(&world).len(), 15, "each was sent once");
 }
 
 #[tokio::test]
