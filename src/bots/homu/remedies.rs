@@ -5,7 +5,7 @@
 //! | release of the slot | none, it is harmless where it is wrong | `POST /buildbot`, `buildStarted` of each commit under a builder that nobody has | none |
 //! | replay of a result | page and database say pending on the commit, and the result is lacking | `POST /buildbot`, `buildFinished` | the row is set, or the build left pending |
 //! | forgetting what is green | the same, and these builders are green | `POST /buildbot`, `buildStarted` of each | no longer green, or left pending |
-//! | retry | either says pending, and it is not on another commit | `POST /github`, signed comment `@BOT retry` | a new run, or left pending |
+//! | retry | either says pending, and it is on the commit that was judged, or has none yet as then | `POST /github`, signed comment `@BOT retry` | a new run, or left pending |
 //! | nudge | nothing that blocks the queue is pending, and the pull request is listed | `POST /github`, signed comment `@BOT p=` (servo, rust-lang: `@BOT ping`) | something is pending |
 //! | replay of `closed` | the pull request is listed, and closed on GitHub | `POST /github`, signed `pull_request` | homu agrees with GitHub |
 //! | replay of `synchronize` | it is listed with another head than GitHub's, and that is the one to tell | `POST /github`, signed `pull_request` | homu agrees with GitHub |
@@ -403,13 +403,15 @@ fn told<'a>(build: &'a PendingBuild, builder: &BuilderName) -> Option<&'a Told> 
     expectation.map(|it| &it.told)
 }
 
-/// Whether a build is on this commit, as far as both are known.
+/// Whether a build is still on the commit that was judged. One that has got a commit meanwhile has
+/// only just started; one whose commit only GitHub tells, which is not asked here, may pass.
 fn same_commit(build: &PendingBuild, sha: Option<&Sha>) -> Result<(), String> {
     match (build.merge_sha.known(), sha) {
         (Some(now), Some(sha)) if now != sha => {
             Err(format!("it is pending on another commit, {}", now.short()))
         }
-        (Some(_) | None, Some(_) | None) => Ok(()),
+        (Some(now), None) => Err(format!("it has got a commit meanwhile, {}", now.short())),
+        (Some(_), Some(_)) | (None, Some(_) | None) => Ok(()),
     }
 }
 
