@@ -131,6 +131,9 @@ struct Fresh {
     page: Vec<PageRow>,
 }
 
+/// A repository's label, its configuration, and what was read of it.
+type OfRepo<'a> = (&'a RepoName, &'a RepoCfg, Fresh);
+
 /// What no earlier look saw.
 static NOTHING_REMEMBERED: BTreeMap<BuildKey, Sha> = BTreeMap::new();
 
@@ -150,7 +153,7 @@ impl Fresh {
 
 impl Homu {
     async fn look(&self, remembered: &BTreeMap<BuildKey, Sha>) -> Result<BotSnapshot, ProbeError> {
-        let witnesses = self.witnesses().await?;
+        let (witnesses, unserved) = self.witnesses().await?;
         let witnessed: Vec<Witnessed<'_>> = witnesses
             .iter()
             .map(|(label, cfg, fresh)| Witnessed {
@@ -168,6 +171,7 @@ impl Homu {
             (Some(github), None) => GithubState::Good(github.quota()),
         };
         let mut warnings = self.warnings();
+        warnings.extend(self.since_the_start(&unserved));
         warnings.extend(told);
         warnings.truncate(WARNINGS_MAX);
         Ok(BotSnapshot {
@@ -178,8 +182,9 @@ impl Homu {
     }
 
     /// The database, and the page of every repository; again of those in which the two disagree,
-    /// because homu may have gone on between the one and the other.
-    async fn witnesses(&self) -> Result<Vec<(&RepoName, &RepoCfg, Fresh)>, ProbeError> {
+    /// because homu may have gone on between the one and the other. Beside them the repositories for
+    /// builds of which homu waits although its configuration did not have them.
+    async fn witnesses(&self) -> Result<(Vec<OfRepo<'_>>, Vec<RepoName>), ProbeError> {
         let mut rows = self.read_database().await?;
         let mut witnesses = Vec::new();
         for (label, cfg) in &self.cfg.repos {
@@ -195,7 +200,10 @@ impl Homu {
             self.same_homu(label, &fresh)?;
             witnesses.push((label, cfg, fresh));
         }
-        Ok(witnesses)
+        // homu keeps the rows of a repository that it serves no more, but starts nothing there.
+        let waits = |rows: &RepoRows| rows.pulls.values().any(|row| row.status == "pending");
+        let left = rows.repos.into_iter().filter(|(_, rows)| waits(rows));
+        Ok((witnesses, left.map(|(label, _)| label).collect()))
     }
 
     /// What database and page say of one repository now.
@@ -295,6 +303,25 @@ impl Homu {
             }
         }
         warnings
+    }
+
+    /// A warning of repositories that homu got after its configuration was read.
+    fn since_the_start(&self, unserved: &[RepoName]) -> Option<String> {
+        if unserved.is_empty() {
+            return None;
+        }
+        let more = if unserved.len() > NAMED_MAX {
+            ", …"
+        } else {
+            ""
+        };
+        let named: Vec<&str> = unserved.iter().map(RepoName::as_str).collect();
+        Some(format!(
+            "{}: homu waits for builds of {}{more}, which its cfg.toml did not have when it was \
+             read: reload",
+            self.name,
+            named[..named.len().min(NAMED_MAX)].join(", ")
+        ))
     }
 
     /// Whether homu takes a `retry` from a login, as far as its configuration tells.

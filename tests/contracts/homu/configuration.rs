@@ -229,6 +229,27 @@ async fn before_homus_first_start_the_careful_reading_is_taken() {
 }
 
 #[tokio::test]
+async fn a_repository_that_homu_serves_since_the_start_is_warned_of() {
+    for fork in FORKS {
+        let world = World::of(fork).await;
+        let bot = world.bot();
+        let table = if fork == "0.2.0" { "state" } else { "pull" };
+        let warned = async |status: &str| {
+            world.sql(&format!("DELETE FROM {table} WHERE repo = 'beta'"));
+            world.sql(&format!(
+                "INSERT INTO {table} (repo, num, status) VALUES ('beta', 7, '{status}')"
+            ));
+            let warnings = look(&*bot).await.unwrap().warnings;
+            let told = |it: &&String| it.contains("waits for builds of beta");
+            warnings.iter().filter(told).count()
+        };
+        assert_eq!(warned("pending").await, 1, "{fork}");
+        // homu keeps the rows of a repository that it serves no more.
+        assert_eq!(warned("success").await, 0, "{fork}");
+    }
+}
+
+#[tokio::test]
 async fn a_login_that_homu_does_not_listen_to_is_warned_of() {
     for (fork, login, warned) in [
         ("0.2.0", "rita", false),
