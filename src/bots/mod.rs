@@ -42,7 +42,7 @@ pub trait Bot: Send + Sync {
     /// configuration checks use them before the first look.
     fn repos(&self) -> BTreeMap<RepoName, Vec<crate::model::BuilderName>>;
 
-    /// The bot's own timeout for a pending build, where it has one.
+    /// The bot's own timeout for a pending build, where it has one, as far as is known now.
     fn own_timeout(&self, repo: &RepoName) -> Option<std::time::Duration>;
 
     /// Looks at everything that the bot says of itself, complete or an error.
@@ -59,7 +59,7 @@ pub trait Bot: Send + Sync {
         remembered: &'a BTreeMap<BuildKey, Sha>,
     ) -> BoxFuture<'a, Result<BotSnapshot, ProbeError>>;
 
-    /// The requests that it understands, each with the effect that proves it.
+    /// The requests that it understands, each with the effect that proves it, as far as is known now.
     fn rows(&self) -> &[RemedyRow];
 
     /// Sends the one request that the permit allows, once, and says what became of the sending.

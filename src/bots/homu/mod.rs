@@ -67,7 +67,8 @@ pub struct Homu {
     /// A builder's name that no repository of this homu has.
     nobody: String,
     rows: Vec<RemedyRow>,
-    /// Which homu the database tells of, as far as it was read.
+    slow_rows: Vec<RemedyRow>,
+    /// Which homu the database tells of, as far as it was read: it may come after the watchdog.
     fork: Mutex<Option<Fork>>,
     rotation: Mutex<Rotation>,
 }
@@ -116,7 +117,11 @@ impl Bot for Homu {
     }
 
     fn rows(&self) -> &[RemedyRow] {
-        &self.rows
+        if self.is_slow() {
+            &self.slow_rows
+        } else {
+            &self.rows
+        }
     }
 
     fn send<'a>(&'a self, permit: Permit) -> BoxFuture<'a, Outcome> {
@@ -352,6 +357,16 @@ impl Homu {
         }
     }
 
+    /// Whether it starts builds after a minute only, as the rust-lang fork does. Only that one has a
+    /// canonical address; its database may not be there yet.
+    fn is_slow(&self) -> bool {
+        match *self.fork() {
+            Some(Fork::RustLang) => true,
+            Some(Fork::Pypi | Fork::Barosl | Fork::Servo) => false,
+            None => self.cfg.canonical_url.is_some(),
+        }
+    }
+
     fn fork(&self) -> std::sync::MutexGuard<'_, Option<Fork>> {
         self.fork
             .lock()
@@ -430,8 +445,6 @@ fn connect(name: BotName, keys: &mut Keys<'_>) -> Option<Box<dyn Bot>> {
     }
     let database = Database::at(database.unwrap_or_else(|| beside(&config, &cfg)));
     let fork = database.fork();
-    // Only the rust-lang fork has a canonical address; its database may not be there yet.
-    let slow = fork == Some(Fork::RustLang) || (fork.is_none() && cfg.canonical_url.is_some());
     Some(Box::new(Homu {
         name,
         database,
@@ -442,7 +455,8 @@ fn connect(name: BotName, keys: &mut Keys<'_>) -> Option<Box<dyn Bot>> {
         login,
         host: cfg.canonical_url.as_deref().and_then(host),
         nobody: nobody(&cfg),
-        rows: remedies::rows(slow),
+        rows: remedies::rows(false),
+        slow_rows: remedies::rows(true),
         fork: Mutex::new(fork),
         rotation: Mutex::default(),
         cfg,

@@ -229,6 +229,37 @@ async fn before_homus_first_start_the_careful_reading_is_taken() {
 }
 
 #[tokio::test]
+async fn which_homu_it_is_is_learnt_from_the_first_look() {
+    for (fork, deadline, timeout) in [("0.2.0", 0, None), ("rust-lang", 300, Some(36_000))] {
+        let world = World::of(fork).await;
+        let database = std::fs::read(world.database()).unwrap();
+        std::fs::remove_file(world.database()).unwrap();
+        // Before, the address speaks for the other one.
+        let cfg = recorded(fork, "cfg.toml");
+        let address = "canonical_url = \"https://bors.example.org\"\n";
+        let other = if fork == "0.2.0" {
+            cfg.replace("port = 54856\n", &format!("port = 54856\n{address}"))
+        } else {
+            cfg.replace(address, "")
+        };
+        assert_ne!(cfg, other);
+        world.write("cfg.toml", &other);
+        let bot = world.bot();
+        let retry = || {
+            let rows = bot.rows().iter();
+            let mut retries = rows.filter(|row| row.kind == StepKind::Retry);
+            retries.next().unwrap().deadline_min.as_secs()
+        };
+        assert_eq!(retry(), 300 - deadline, "{fork}");
+        std::fs::write(world.database(), database).unwrap();
+        look(&*bot).await.unwrap();
+        assert_eq!(retry(), deadline, "{fork}");
+        let known = bot.own_timeout(&"alpha".into());
+        assert_eq!(known.map(|it| it.as_secs()), timeout, "{fork}");
+    }
+}
+
+#[tokio::test]
 async fn a_repository_that_homu_serves_since_the_start_is_warned_of() {
     for fork in FORKS {
         let world = World::of(fork).await;
