@@ -26,13 +26,13 @@ use self::github::{Github, is_login};
 use self::page::PageRow;
 use self::rotation::Rotation;
 use self::state::{Asked, Witnessed, foreign, join, settled};
-use super::{Bot, BoxFuture, Kind};
+use super::{Bot, BoxFuture, Kind, KnownCi};
 use crate::http::{Client, ClientOptions, Request, read_ca};
 use crate::journal::Permit;
 use crate::keys::Keys;
 use crate::model::{
-    BotName, BotSnapshot, BuildKey, BuilderName, GithubState, Outcome, ProbeError, ProbeFailure,
-    RemedyRow, RepoName, Sha, SourceName,
+    BotName, BotSnapshot, BuildKey, BuilderName, CiSystem, GithubState, Outcome, ProbeError,
+    ProbeFailure, RemedyRow, RepoName, Sha, SourceName,
 };
 
 pub(super) const KIND: Kind = Kind {
@@ -107,6 +107,29 @@ impl Bot for Homu {
                 Some(configured.unwrap_or(config::OWN_TIMEOUT))
             }
         }
+    }
+
+    fn known_ci(&self) -> Vec<KnownCi> {
+        let repos = self.cfg.repos.values();
+        repos
+            .flat_map(|repo| {
+                let buildbot = repo.buildbot.as_ref().map(|buildbot| KnownCi {
+                    system: CiSystem::Buildbot,
+                    place: buildbot.place.clone(),
+                    url: buildbot.url.clone(),
+                    login: buildbot.login.clone(),
+                    token: None,
+                });
+                let travis = repo.travis.as_ref().map(|travis| KnownCi {
+                    system: CiSystem::Travis,
+                    place: travis.place.clone(),
+                    url: None,
+                    login: None,
+                    token: travis.token.clone(),
+                });
+                buildbot.into_iter().chain(travis)
+            })
+            .collect()
     }
 
     fn observe<'a>(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ci_watchdog::model::StepKind;
+use ci_watchdog::model::{CiSystem, StepKind};
 
 use super::adapter::{connect, look};
 use super::server::Reply;
@@ -226,6 +226,36 @@ async fn before_homus_first_start_the_careful_reading_is_taken() {
         .find(|row| row.kind == StepKind::Retry)
         .unwrap();
     assert_eq!(retry.deadline_min, Duration::from_secs(300));
+}
+
+#[tokio::test]
+async fn what_homu_knows_of_its_ci_is_read_and_not_shown() {
+    let world = World::of("0.2.0").await;
+    let known = world.bot().known_ci();
+    let [buildbot, travis] = known.as_slice() else {
+        panic!("{known:?}");
+    };
+    assert_eq!(buildbot.system, CiSystem::Buildbot);
+    let url = buildbot.url.as_ref().map(url::Url::as_str);
+    assert_eq!(url, Some("http://buildbot.example.org/"));
+    assert!(
+        buildbot
+            .place
+            .ends_with("cfg.toml: repo.alpha.buildbot.url")
+    );
+    let (username, password) = buildbot.login.as_ref().unwrap();
+    assert_eq!(
+        (username.as_str(), password.expose()),
+        ("homu", "password-of-homu")
+    );
+    assert_eq!(travis.system, CiSystem::Travis);
+    assert!(travis.place.ends_with("cfg.toml: repo.alpha.travis.token"));
+    assert_eq!(travis.token.as_ref().unwrap().expose(), "token-of-travis");
+    let shown = format!("{known:?}");
+    assert!(
+        !shown.contains("token-of") && !shown.contains("password-of"),
+        "{shown}"
+    );
 }
 
 #[tokio::test]
