@@ -376,6 +376,32 @@ fn an_address_that_differs_from_homus_own_is_warned_of_once() {
 }
 
 #[test]
+fn mistakes_of_adapters_are_told_together() {
+    let place = ExamplePlace::new();
+    let text = "[[bot]]\nname = \"homu\"\nkind = \"homu\"\nconfig = \"no.toml\"\nca = \"no.pem\"\n\
+                url = \"ftp://a\"\nlogin = \"@b\"\n[bot.extra]\nkey = 1\n\
+                [[provider]]\nname = \"buildbot\"\nkind = \"buildbot\"\nusername = \"u\"\n\
+                ca = \"no.pem\"\n[provider.extra]\nkey = 1\n";
+    let mistakes = place.read(text).expect_err("much is wrong");
+    let keys: Vec<&str> = mistakes.0.iter().map(|it| it.key.as_str()).collect();
+    // Whether the provider's address is missing is not known before homu's own file can be read.
+    assert_eq!(
+        keys,
+        [
+            "bot.config",
+            "bot.ca",
+            "bot.url",
+            "bot.login",
+            "bot.extra",
+            "provider.password",
+            "provider.ca",
+            "provider.extra",
+        ],
+        "{mistakes}"
+    );
+}
+
+#[test]
 fn deep_nesting_is_a_mistake_and_no_stack_overflow() {
     for text in [
         "[".repeat(100_000),

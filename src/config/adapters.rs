@@ -50,7 +50,6 @@ fn bots(root: &mut Keys<'_>, kinds: Kinds<'_>, names: &mut Names) -> (Vec<Box<dy
             continue;
         };
         let Some(bot) = (kind.connect)(BotName::new(name), &mut keys) else {
-            keys.give_up();
             continue;
         };
         // The GitHub behind a bot is a source of its own.
@@ -86,10 +85,8 @@ fn providers(
         let Some(kind) = kind(&mut keys, &choices) else {
             continue;
         };
-        match (kind.connect)(ProviderName::new(name), &mut keys) {
-            Some(provider) => providers.push(provider),
-            None => keys.give_up(),
-        }
+        let advice = known.advice(kind.name);
+        providers.extend((kind.connect)(ProviderName::new(name), &mut keys, &advice));
     }
     providers
 }

@@ -66,6 +66,7 @@ pub struct Homu {
     host: Option<String>,
     /// A builder's name that no repository of this homu has.
     nobody: String,
+    /// What it understands if it starts builds at once, and if it takes a minute for that.
     rows: Vec<RemedyRow>,
     slow_rows: Vec<RemedyRow>,
     /// Which homu the database tells of, as far as it was read: it may come after the watchdog.
@@ -406,51 +407,30 @@ fn connect(name: BotName, keys: &mut Keys<'_>) -> Option<Box<dyn Bot>> {
     let login = login(keys, "login");
     let github_url = keys.url("github_url");
     let ca = keys.path("ca");
-    let Some(config) = config else {
-        if !keys.has("config") {
-            keys.mistake(
-                "config",
-                "is missing; it is the path of homu's own cfg.toml",
-            );
-        }
-        return None;
-    };
-    let cfg = match Cfg::read(&config) {
-        Ok(cfg) => cfg,
-        Err(mistakes) => {
-            for mistake in mistakes {
-                keys.mistake("config", mistake);
-            }
-            return None;
-        }
-    };
-    let Some(url) = url.or_else(|| own_url(&cfg)) else {
+    // Everything is looked at before any of it is given up, so that all mistakes are told at once.
+    if !keys.has("config") {
         keys.mistake(
-            "url",
-            "is missing, and homu's cfg.toml has neither web.port nor web.canonical_url",
+            "config",
+            "is missing; it is the path of homu's own cfg.toml",
         );
-        return None;
-    };
-    let ca_pem = match ca.map(|path| read_ca(&path)).transpose() {
-        Ok(pem) => pem,
-        Err(why) => {
-            keys.mistake("ca", why);
-            return None;
+    }
+    let cfg = config.as_deref().and_then(|path| read_cfg(path, keys));
+    let url = match (url, &cfg) {
+        (Some(url), _) => Some(url),
+        (None, Some(cfg)) if !keys.has("url") => {
+            let own = own_url(cfg);
+            if own.is_none() {
+                keys.mistake(
+                    "url",
+                    "is missing, and homu's cfg.toml has neither web.port nor web.canonical_url",
+                );
+            }
+            own
         }
+        (None, Some(_) | None) => None,
     };
-    let client = || {
-        Client::new(ClientOptions {
-            ca_pem: ca_pem.clone(),
-            ..ClientOptions::default()
-        })
-    };
-    let (client, github_client) = match (client(), client()) {
-        (Ok(one), Ok(other)) => (one, other),
-        (Err(why), _) | (_, Err(why)) => {
-            keys.mistake("ca", why);
-            return None;
-        }
-    };
+    let clients = clients(ca.as_deref()).map_err(|why| keys.mistake("ca", why));
+    let (config, cfg, url, (client, github_client)) = (config?, cfg?, url?, clients.ok()?);
     let github_url = match github_url {
         Some(url) => url,
         None => Url::parse(GITHUB_URL).ok()?,
@@ -484,6 +464,26 @@ fn connect(name: BotName, keys: &mut Keys<'_>) -> Option<Box<dyn Bot>> {
         rotation: Mutex::default(),
         cfg,
     }))
+}
+
+/// homu's own configuration; `None` after having told its mistakes.
+fn read_cfg(path: &Path, keys: &mut Keys<'_>) -> Option<Cfg> {
+    let told = |mistake: String| keys.mistake("config", mistake);
+    Cfg::read(path)
+        .map_err(|mistakes| mistakes.into_iter().for_each(told))
+        .ok()
+}
+
+/// The clients for homu and for GitHub.
+fn clients(ca: Option<&Path>) -> Result<(Client, Client), String> {
+    let ca_pem = ca.map(read_ca).transpose()?;
+    let client = || {
+        Client::new(ClientOptions {
+            ca_pem: ca_pem.clone(),
+            ..ClientOptions::default()
+        })
+    };
+    Ok((client()?, client()?))
 }
 
 /// A login of GitHub.
