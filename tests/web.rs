@@ -239,6 +239,7 @@ impl Bot for IdleBot {
 fn no_provider(
     _: ProviderName,
     _: &mut Keys<'_>,
+    _: &ci_watchdog::providers::Advice,
 ) -> Option<Box<dyn ci_watchdog::providers::Provider>> {
     None
 }
