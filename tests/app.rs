@@ -6,38 +6,65 @@
     reason = "what goes wrong in a test fails it"
 )]
 
+#[path = "app/journal.rs"]
+mod journal;
+#[path = "app/reload.rs"]
+mod reload;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use ci_watchdog::app::{App, Observer, Shared};
+use axum::body::{Body, to_bytes};
+use axum::http::Request;
+use ci_watchdog::app::{ACT_BUDGET, App, Observer, Shared};
 use ci_watchdog::bots::{Bot, BoxFuture};
 use ci_watchdog::clock::Clock;
 use ci_watchdog::config::{Config, JournalSettings, Server};
 use ci_watchdog::decision::policy::{Mode, Policy};
-use ci_watchdog::journal::{Journal, Permit};
+use ci_watchdog::journal::{Journal, Memory, Permit};
+use ci_watchdog::metrics::Metrics;
 use ci_watchdog::model::{
     BotName, BotSnapshot, BuildKey, BuildKind, BuilderName, CiSystem, Effect, Expectation, Gate,
     GithubState, History, MergeSha, Outcome, PendingBuild, Pool, ProbeError, ProbeFailure,
     ProviderName, ProviderSnapshot, PullOnGithub, Question, RemedyRow, RepoName, RepoSnapshot, Run,
-    RunState, Sha, SourceName, StepKind, Told, Verdict, Witnesses, Worker,
+    RunEnd, RunState, Sha, SourceName, Step, StepKind, Told, Verdict, Witnesses, Worker,
 };
 use ci_watchdog::providers::Provider;
 use ci_watchdog::report::Report;
+use ci_watchdog::web::{Web, router};
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
 
 const OLD: &str = "1111111111111111111111111111111111111111";
 const NEW: &str = "2222222222222222222222222222222222222222";
 
-/// What the fake bot and provider share: one pull request of one repository, one builder.
+/// Commits of further pull requests, whose green results were lost.
+const LOST: [&str; 8] = [
+    "a000000000000000000000000000000000000000",
+    "a100000000000000000000000000000000000000",
+    "a200000000000000000000000000000000000000",
+    "a300000000000000000000000000000000000000",
+    "a400000000000000000000000000000000000000",
+    "a500000000000000000000000000000000000000",
+    "a600000000000000000000000000000000000000",
+    "a700000000000000000000000000000000000000",
+];
+
+/// What the fake bot and provider share: one repository, one builder.
 #[derive(Default)]
 struct World {
-    /// The commit that the bot waits for; `None`: nothing is pending.
+    /// The commit that the bot waits for in pull request 7; `None`: it is not pending.
     pending: Option<&'static str>,
+    /// The commits that it waits for in further pull requests, each with a result that was lost.
+    lost: Vec<&'static str>,
     /// The provider's runs, each with the commit that it tests.
     runs: Vec<(&'static str, RunState)>,
     provider_down: bool,
     provider_hangs: bool,
+    /// How long a look at the bot takes, and one at the provider.
+    slow_looks: Duration,
     bot_looks: u32,
     /// At this look at the bot the lost run is there after all.
     run_appears_at_look: Option<u32>,
@@ -55,7 +82,12 @@ struct FakeBot {
     world: SharedWorld,
 }
 
-const ROWS: [RemedyRow; 2] = [
+const ROWS: [RemedyRow; 3] = [
+    RemedyRow {
+        kind: StepKind::ReplayResult,
+        effect: Effect::ResultKnownOrLeftPending,
+        deadline_min: Duration::ZERO,
+    },
     RemedyRow {
         kind: StepKind::ReleaseSlot,
         effect: Effect::None,
@@ -94,32 +126,19 @@ impl Bot for FakeBot {
         _: &'a BTreeMap<BuildKey, Sha>,
     ) -> BoxFuture<'a, Result<BotSnapshot, ProbeError>> {
         Box::pin(async move {
+            let slow = self.world.lock().unwrap().slow_looks;
+            tokio::time::sleep(slow).await;
             let mut world = self.world.lock().unwrap();
             world.bot_looks += 1;
             if Some(world.bot_looks) == world.run_appears_at_look {
                 world.runs.push((OLD, RunState::Running));
             }
-            let pending = world.pending.map(|sha| PendingBuild {
-                pull: 7,
-                kind: BuildKind::Auto,
-                merge_sha: MergeSha::Known(sha.into()),
-                head_sha: Some("abc".into()),
-                witnesses: Witnesses::Agree,
-                github: PullOnGithub::Open { head: "abc".into() },
-                expectations: vec![Expectation {
-                    builder: "linux".into(),
-                    system: CiSystem::Buildbot,
-                    told: if sha == NEW {
-                        Told::Started { url: String::new() }
-                    } else {
-                        Told::Nothing
-                    },
-                }],
-                title: "Speed up layout".to_owned(),
-                url: "https://github.com/servo/servo/pull/7".to_owned(),
-            });
+            let first = world.pending.map(|sha| (7, sha));
+            let others = (100..)
+                .zip(LOST)
+                .filter(|(_, sha)| world.lost.contains(sha));
             let repo = RepoSnapshot {
-                pending: pending.into_iter().collect(),
+                pending: first.into_iter().chain(others).map(pending).collect(),
                 ..RepoSnapshot::default()
             };
             Ok(BotSnapshot {
@@ -140,6 +159,9 @@ impl Bot for FakeBot {
                 let mut world = self.world.lock().unwrap();
                 let kind = permit.step().kind();
                 world.sent.push(kind);
+                if let Step::ReplayResult { sha, .. } = permit.step() {
+                    world.lost.retain(|lost| sha.as_str() != *lost);
+                }
                 if kind == StepKind::Retry && world.retry_works {
                     world.pending = Some(NEW);
                     world.runs.push((NEW, RunState::Running));
@@ -149,6 +171,29 @@ impl Bot for FakeBot {
             tokio::time::sleep(pause).await;
             Outcome::Accepted("HTTP 200".to_owned())
         })
+    }
+}
+
+/// A pull request that waits for `sha`.
+fn pending((pull, sha): (u64, &str)) -> PendingBuild {
+    PendingBuild {
+        pull,
+        kind: BuildKind::Auto,
+        merge_sha: MergeSha::Known(sha.into()),
+        head_sha: Some("abc".into()),
+        witnesses: Witnesses::Agree,
+        github: PullOnGithub::Open { head: "abc".into() },
+        expectations: vec![Expectation {
+            builder: "linux".into(),
+            system: CiSystem::Buildbot,
+            told: if sha == NEW {
+                Told::Started { url: String::new() }
+            } else {
+                Told::Nothing
+            },
+        }],
+        title: "Speed up layout".to_owned(),
+        url: format!("https://github.com/servo/servo/pull/{pull}"),
     }
 }
 
@@ -175,10 +220,11 @@ impl Provider for FakeProvider {
         questions: &'a [Question],
     ) -> ci_watchdog::providers::BoxFuture<'a, Result<ProviderSnapshot, ProbeError>> {
         Box::pin(async move {
-            let (down, hangs) = {
+            let (down, hangs, slow) = {
                 let world = self.world.lock().unwrap();
-                (world.provider_down, world.provider_hangs)
+                (world.provider_down, world.provider_hangs, world.slow_looks)
             };
+            tokio::time::sleep(slow).await;
             if hangs {
                 std::future::pending::<()>().await;
             }
@@ -195,22 +241,23 @@ impl Provider for FakeProvider {
                 workers: BTreeMap::from([("w1".into(), worker), ("w2".into(), worker)]),
             };
             let asked: BTreeSet<&Sha> = questions.iter().map(|question| &question.sha).collect();
-            let runs = world
-                .runs
-                .iter()
-                .enumerate()
-                .map(|(number, (sha, state))| Run {
-                    id: number.to_string().as_str().into(),
-                    builder: "linux".into(),
-                    sha: (*sha).into(),
-                    state: *state,
-                    number: Some(number as u64),
-                    url: None,
-                    worker: Some("w1".into()),
-                    progress: String::new(),
-                    detail: String::new(),
-                    behind: None,
-                });
+            let green = RunState::Ended(RunEnd::Success);
+            let lost = LOST.iter().map(|sha| (*sha, green));
+            let runs =
+                lost.chain(world.runs.iter().copied())
+                    .enumerate()
+                    .map(|(number, (sha, state))| Run {
+                        id: number.to_string().as_str().into(),
+                        builder: "linux".into(),
+                        sha: sha.into(),
+                        state,
+                        number: Some(number as u64),
+                        url: None,
+                        worker: Some("w1".into()),
+                        progress: String::new(),
+                        detail: String::new(),
+                        behind: None,
+                    });
             Ok(ProviderSnapshot {
                 pools: BTreeMap::from([("linux".into(), pool)]),
                 runs: runs.filter(|run| asked.contains(&run.sha)).collect(),
@@ -248,6 +295,22 @@ impl Observer for Nobody {
     fn reload(&self, _: bool, _: SystemTime) {}
 }
 
+/// The world in which a look takes no time and `retry` works.
+fn world() -> SharedWorld {
+    Arc::new(Mutex::new(World {
+        pending: Some(OLD),
+        retry_works: true,
+        ..World::default()
+    }))
+}
+
+fn clock() -> Arc<PausedClock> {
+    Arc::new(PausedClock {
+        start: tokio::time::Instant::now(),
+        suspended: Mutex::default(),
+    })
+}
+
 struct Bench {
     world: SharedWorld,
     clock: Arc<PausedClock>,
@@ -257,15 +320,12 @@ struct Bench {
 
 impl Bench {
     fn new(mode: Mode) -> Self {
-        let world: SharedWorld = Arc::new(Mutex::new(World {
-            pending: Some(OLD),
-            retry_works: true,
-            ..World::default()
-        }));
-        let clock = Arc::new(PausedClock {
-            start: tokio::time::Instant::now(),
-            suspended: Mutex::default(),
-        });
+        Self::with_journal(mode, Journal::in_memory().unwrap())
+    }
+
+    fn with_journal(mode: Mode, (journal, memory): (Journal, Memory)) -> Self {
+        let world = world();
+        let clock = clock();
         let policy = Policy {
             mode,
             ..Policy::default()
@@ -288,7 +348,6 @@ impl Bench {
             })],
             warnings: Vec::new(),
         };
-        let (journal, memory) = Journal::in_memory().unwrap();
         let clocks: Arc<dyn Clock> = Arc::<PausedClock>::clone(&clock);
         let app = App::with_journal(config, journal, memory, clocks, Arc::new(Nobody));
         let shared = app.shared();
@@ -310,6 +369,22 @@ impl Bench {
         }
     }
 
+    /// One tick, in which the loop must look alive all the time.
+    async fn tick_alive(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let watch = async {
+            loop {
+                let health = shared.health();
+                assert!(health.loop_alive, "{:?}", health.reasons);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        tokio::select! {
+            () = watch => {}
+            () = self.app.tick(Duration::from_secs(10)) => {}
+        }
+    }
+
     fn sent(&self) -> Vec<StepKind> {
         self.world.lock().unwrap().sent.clone()
     }
@@ -328,6 +403,24 @@ impl Bench {
             .as_ref()
             .map(|hold| hold.gate)
     }
+}
+
+/// Asks the real server, without a socket: status and body.
+async fn ask(shared: &Arc<Shared>, request: Request<Body>) -> (u16, String) {
+    let web = Web {
+        shared: Arc::<Shared>::clone(shared),
+        metrics: Arc::new(Metrics::new()),
+    };
+    let service = TowerToHyperService::new(router(Arc::new(web)));
+    let answer = service.call(request).await.unwrap();
+    let status = answer.status().as_u16();
+    let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+async fn get(shared: &Arc<Shared>, path: &str) -> (u16, String) {
+    let request = Request::get(path).header("host", "localhost");
+    ask(shared, request.body(Body::empty()).unwrap()).await
 }
 
 fn minutes(count: u64) -> Duration {
@@ -429,16 +522,7 @@ async fn a_stop_waits_for_the_attempt_under_way() {
         world.slow_answer = Duration::from_secs(3);
     });
     let world = Arc::clone(&bench.world);
-    let asked = {
-        let world = Arc::clone(&world);
-        async move {
-            // Ask for the stop while the first request is under way.
-            while world.lock().unwrap().sent.is_empty() {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    };
-    bench.app.run(asked).await;
+    bench.app.run(first_request(&world)).await;
     assert_eq!(
         world.lock().unwrap().sent,
         [StepKind::ReleaseSlot, StepKind::Retry],
@@ -458,4 +542,71 @@ async fn a_retry_without_effect_waits_for_its_cooldown() {
     assert_eq!(bench.sent().len(), 2);
     bench.run_for(minutes(4)).await;
     assert_eq!(bench.sent().len(), 4, "a new attempt after the cooldown");
+}
+
+#[tokio::test(start_paused = true)]
+async fn acting_in_one_tick_has_an_end_and_the_rest_follows() {
+    let mut bench = Bench::new(Mode::Act);
+    bench.change(|world| {
+        world.pending = None;
+        world.lost = LOST.to_vec();
+    });
+    bench.run_for(Duration::from_secs(100)).await;
+    assert_eq!(bench.sent(), [], "before its deadline nothing is due");
+    bench.change(|world| {
+        world.slow_looks = Duration::from_secs(6);
+        world.slow_answer = Duration::from_secs(9);
+    });
+    let mut most = Duration::ZERO;
+    for _ in 0..14 {
+        let before = tokio::time::Instant::now();
+        bench.tick_alive().await;
+        most = most.max(before.elapsed());
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    let replay = [StepKind::ReleaseSlot, StepKind::ReplayResult];
+    assert_eq!(bench.sent(), replay.repeat(LOST.len()));
+    // A look, what was begun in time, and the attempt that was under way then.
+    let one = Duration::from_secs(2 * (6 + 6 + 9));
+    assert!(
+        most < Duration::from_secs(12) + ACT_BUDGET + one,
+        "{most:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_attempt_does_not_look_like_a_loop_that_stands_still() {
+    let mut bench = Bench::new(Mode::Act);
+    bench.change(|world| {
+        world.slow_looks = Duration::from_secs(19);
+        world.slow_answer = Duration::from_secs(14);
+    });
+    for _ in 0..30 {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        bench.tick_alive().await;
+    }
+    assert_eq!(bench.sent(), [StepKind::ReleaseSlot, StepKind::Retry]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_is_heeded_between_two_attempts() {
+    let bench = Bench::new(Mode::Act);
+    bench.change(|world| {
+        world.pending = None;
+        world.lost = LOST.to_vec();
+        world.slow_answer = Duration::from_secs(3);
+    });
+    let world = Arc::clone(&bench.world);
+    bench.app.run(first_request(&world)).await;
+    assert_eq!(
+        world.lock().unwrap().sent,
+        [StepKind::ReleaseSlot, StepKind::ReplayResult]
+    );
+}
+
+/// Ready while the first request is under way.
+async fn first_request(world: &SharedWorld) {
+    while world.lock().unwrap().sent.is_empty() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }

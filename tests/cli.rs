@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use ci_watchdog::app::Health;
+use ci_watchdog::config::Token;
 use ci_watchdog::journal::Journal;
 use ci_watchdog::metrics::Metrics;
 use ci_watchdog::model::{
@@ -185,6 +186,10 @@ impl Daemon for StandingLoop {
         unreachable!("the command line does not ask for it")
     }
 
+    fn token(&self) -> Option<Arc<Token>> {
+        unreachable!("the command line changes nothing")
+    }
+
     fn request_reload(&self) -> oneshot::Receiver<Result<(), String>> {
         unreachable!("the command line does not ask for it")
     }
@@ -197,7 +202,6 @@ async fn watchdog(report: Report) -> Place {
     let web = Web {
         shared: Arc::new(StandingLoop(Arc::new(report))),
         metrics: Arc::new(Metrics::new()),
-        token: None,
     };
     let forever = std::future::pending();
     tokio::spawn(serve(listener, router(Arc::new(web)), forever));

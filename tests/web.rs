@@ -57,6 +57,7 @@ enum Reload {
 struct FakeLoop {
     report: Mutex<Arc<Report>>,
     health: Mutex<Health>,
+    token: Option<Arc<Token>>,
     reload: Reload,
     reloads: AtomicUsize,
     /// Those who ask for a reload that never comes.
@@ -70,6 +71,10 @@ impl Daemon for FakeLoop {
 
     fn health(&self) -> Health {
         self.health.lock().unwrap().clone()
+    }
+
+    fn token(&self) -> Option<Arc<Token>> {
+        self.token.clone()
     }
 
     fn request_reload(&self) -> oneshot::Receiver<Result<(), String>> {
@@ -105,6 +110,7 @@ impl Server {
                 sources_seen: true,
                 reasons: Vec::new(),
             }),
+            token: token.map(Arc::new),
             reload,
             reloads: AtomicUsize::new(0),
             waiting: Mutex::default(),
@@ -112,7 +118,6 @@ impl Server {
         let web = Arc::new(Web {
             shared: Arc::<FakeLoop>::clone(&behind),
             metrics: Arc::new(Metrics::new()),
-            token,
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -530,7 +535,6 @@ async fn the_page_says_in_words_what_is_empty_and_what_is_wrong() {
         "observing",
         "not settled",
         "the first look is under way",
-        "No bot waits for anything.",
         "No bot was read yet.",
         "Nothing was looked at yet.",
         "No provider told of its workers yet.",
@@ -545,6 +549,22 @@ async fn the_page_says_in_words_what_is_empty_and_what_is_wrong() {
         };
     });
     let sick = server.ask("GET", "/").await.body;
+    server.change(|report| {
+        *report = sample::report();
+        report.builds.clear();
+    });
+    let idle = server.ask("GET", "/").await.body;
+    assert!(idle.contains("No bot waits for anything."), "{idle}");
+    server.change(|report| {
+        *report = sample::report();
+        report.builds.clear();
+        report.sources[0].up = Some(false);
+    });
+    let silent = server.ask("GET", "/").await.body;
+    assert!(
+        silent.contains("What homu waits for is not known."),
+        "{silent}"
+    );
     assert!(
         sick.contains("it cannot be written, so nothing is sent (disk full)"),
         "{sick}"

@@ -44,7 +44,7 @@ impl App {
         }
     }
 
-    /// The last look before a request: at the bot, and at every provider that the bot waits for.
+    /// The last look before a request: at the bot, and at every provider.
     /// `None` where this process was stopped meanwhile: then nothing is known well enough.
     async fn look_again(&mut self, attempt: &Attempt) -> Option<Moment> {
         let bot = attempt.id.target.bot().clone();
@@ -57,8 +57,9 @@ impl App {
         let now = self.watched.now();
         self.looked = now;
         self.take_bots(now, bots, &mut tick);
-        let (providers, late_too) = self.look_at_providers(None).await;
+        let (providers, late_too) = self.look_at_providers().await;
         self.take_providers(now, providers, &mut tick);
+        self.shared.go_on();
         if late.or(late_too).is_some() {
             tracing::warn!(attempt = %attempt.id, "not sent: this process or its machine was stopped during the last look");
             self.core.record_tick(now, Tick { late: true, ..tick });
@@ -117,6 +118,7 @@ impl App {
         let slack = self.policy().lateness_max();
         let late = self.advance(Policy::HTTP_TIMEOUT + SEND_SLACK, slack);
         self.finish(attempt, step, id, outcome.clone());
+        self.shared.go_on();
         // After a stop in the middle of a request nothing is known well enough for the next one.
         match late {
             None => Some(outcome),

@@ -158,10 +158,10 @@ impl App {
         let after = now.since(state.at);
         match closing {
             Closing::Effect | Closing::Done => {
-                tracing::info!(%attempt, %step, closing = closing.as_str(), ?after, "settled");
+                tracing::info!(%attempt, %step, closing = closing.as_str(), after = %format_args!("{after:.1?}"), "settled");
             }
             Closing::NoEffect | Closing::NotSent | Closing::Refused => {
-                tracing::warn!(%attempt, %step, closing = closing.as_str(), ?after, "settled");
+                tracing::warn!(%attempt, %step, closing = closing.as_str(), after = %format_args!("{after:.1?}"), "settled");
             }
         }
         self.events.push(Event::Settled {

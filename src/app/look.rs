@@ -51,27 +51,20 @@ impl App {
         (looked, self.advance(PROBE_DEADLINE, slack))
     }
 
-    /// Looks at all providers at once, or at some.
-    pub(super) async fn look_at_providers(
-        &mut self,
-        only: Option<&[ProviderName]>,
-    ) -> (Vec<LookedAtProvider>, Option<Duration>) {
-        let looks = self
-            .providers
-            .iter()
-            .filter(|provider| only.is_none_or(|only| only.contains(provider.name())))
-            .map(|provider| async {
-                let questions = self.core.questions(provider.name());
-                let begun = Instant::now();
-                let look = within(provider.observe(&questions)).await;
-                Looked {
-                    name: provider.name().clone(),
-                    kind: provider.kind(),
-                    github: String::new(),
-                    took: begun.elapsed(),
-                    look,
-                }
-            });
+    /// Looks at all providers at once.
+    pub(super) async fn look_at_providers(&mut self) -> (Vec<LookedAtProvider>, Option<Duration>) {
+        let looks = self.providers.iter().map(|provider| async {
+            let questions = self.core.questions(provider.name());
+            let begun = Instant::now();
+            let look = within(provider.observe(&questions)).await;
+            Looked {
+                name: provider.name().clone(),
+                kind: provider.kind(),
+                github: String::new(),
+                took: begun.elapsed(),
+                look,
+            }
+        });
         let looked = join_all(looks).await;
         let slack = self.policy().lateness_max();
         (looked, self.advance(PROBE_DEADLINE, slack))
@@ -166,9 +159,9 @@ impl App {
         let good = error.is_none();
         if self.told.sources.insert(source.to_owned(), good) != Some(good) {
             match error {
-                None => tracing::info!(source, "answers"),
+                None => tracing::info!(kind, "{source} answers"),
                 Some(error) => {
-                    tracing::warn!(source, failure = %error.failure, "does not answer: {}", error.detail)
+                    tracing::warn!(kind, failure = %error.failure, "{source} does not answer: {}", error.detail);
                 }
             }
         }

@@ -6,22 +6,29 @@ mod look;
 mod setup;
 mod shared;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt as _;
+use futures_util::future::FusedFuture;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::bots::Bot;
 use crate::clock::{Clock, WatchedTime};
-use crate::config::{self, Config, JournalSettings};
+use crate::config::{self, Config, JournalSettings, Kinds};
 use crate::decision::gates::Operator;
 use crate::decision::health::Tick;
 use crate::decision::policy::Policy;
 use crate::decision::{Core, Decision, Look};
 use crate::journal::{Journal, JournalError, Memory};
-use crate::model::{BuildId, Gate, IntentId, Moment, Record, Sighting, Verdict};
+use crate::model::{
+    BuildId, Gate, IntentId, Moment, Record, Sha, Sighting, SightingCause, Verdict,
+};
 use crate::providers::Provider;
 use crate::report::{Event, Report, Stamp};
 
@@ -29,6 +36,11 @@ pub use shared::{Health, ReloadRequest, Shared};
 
 /// The longest that one source's whole look may take, however many requests it needs.
 pub const PROBE_DEADLINE: Duration = Duration::from_secs(20);
+/// How long one tick goes on beginning attempts, each of which costs a look and a request; what was
+/// not begun is judged anew in the next tick. The first is always begun, so that slow sources do not
+/// keep everything from being done. After an outage dozens may be due: the sources are looked at, the
+/// page is told, and a stop is heeded between them.
+pub const ACT_BUDGET: Duration = Duration::from_secs(30);
 /// How often watched time is written down.
 const CLOCK_EVERY: Duration = Duration::from_secs(60);
 /// How often old records are pruned.
@@ -49,6 +61,10 @@ pub trait Observer: Send + Sync {
 /// The watchdog: everything that one process needs.
 pub struct App {
     config_path: PathBuf,
+    /// What a reload's configuration may name.
+    kinds: Kinds<'static>,
+    /// Where the server listens; the socket is bound once.
+    listen: SocketAddr,
     journal_settings: JournalSettings,
     bots: Vec<Box<dyn Bot>>,
     providers: Vec<Box<dyn Provider>>,
@@ -132,11 +148,14 @@ impl App {
         let setup = setup::setup(&config.bots, &config.providers);
         let mode = config.policy.mode;
         let tick = config.policy.tick;
-        let (shared, reloads) = Shared::new(mode, tick, Arc::clone(&clock));
+        let token = config.server.token;
+        let (shared, reloads) = Shared::new(mode, tick, token, Arc::clone(&clock));
         let mut warnings = config.warnings;
         warnings.extend(setup::warnings(&config.bots, &config.providers));
         Self {
             config_path: config.path,
+            kinds: Kinds::ALL,
+            listen: config.server.listen,
             journal_settings: config.journal,
             core: Core::new(config.policy, setup, &records, now),
             bots: config.bots,
@@ -162,37 +181,73 @@ impl App {
         }
     }
 
-    /// What web reads: the latest report, health, and the way to ask for a reload.
+    /// Reads a reload's configuration with other kinds of bot and provider, as
+    /// [`config::load_with`] does.
+    #[must_use]
+    pub fn with_kinds(mut self, kinds: Kinds<'static>) -> Self {
+        self.kinds = kinds;
+        self
+    }
+
+    /// What web reads: the latest report, health, the token, and the way to ask for a reload.
     pub fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
     }
 
-    /// Ticks until `stop` is ready; it is heeded between ticks, so that nothing is left half done.
+    /// Ticks until `stop` is ready; it is heeded between ticks and between attempts, so that nothing
+    /// is left half done.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
-        let mut stop = std::pin::pin!(stop);
+        let mut stop = std::pin::pin!(stop.fuse());
         for warning in &self.warnings {
             tracing::warn!("{warning}");
         }
         let mut slept = Duration::ZERO;
         loop {
-            self.tick(slept).await;
-            let pause = self.core.policy().tick;
-            let shared = Arc::clone(&self.shared);
-            tokio::select! {
-                biased;
-                () = &mut stop => break,
-                Some(request) = self.reloads.recv() => self.reload(request),
-                () = shared.woken() => {}
-                () = tokio::time::sleep(pause) => {}
+            self.tick_until(slept, stop.as_mut()).await;
+            slept = self.core.policy().tick;
+            if self.pause(slept, stop.as_mut()).await {
+                break;
             }
-            slept = pause;
         }
         self.save_clock();
-        tracing::info!("stopped between two ticks; open intents are settled after the next start");
+        tracing::info!("stopped; what was sent and not settled is settled after the next start");
+    }
+
+    /// Waits for the next tick, and says whether it is to stop instead. A reload does not bring the
+    /// tick forward: a death counts after some looks in a row, and reloads must not crowd them.
+    async fn pause(
+        &mut self,
+        pause: Duration,
+        mut stop: Pin<&mut impl FusedFuture<Output = ()>>,
+    ) -> bool {
+        if stop.is_terminated() {
+            return true;
+        }
+        let mut until = Instant::now() + pause;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.as_mut() => return true,
+                Some(request) = self.reloads.recv() => self.reload(request),
+                () = tokio::time::sleep_until(until) => return false,
+            }
+            // A shorter tick that was configured meanwhile holds from now on.
+            until = until.min(Instant::now() + self.policy().tick);
+        }
     }
 
     /// One tick after a pause of at most `slept`.
     pub async fn tick(&mut self, slept: Duration) {
+        let never = std::pin::pin!(std::future::pending().fuse());
+        self.tick_until(slept, never).await;
+    }
+
+    /// One tick, which begins no further attempt once `stop` is ready.
+    async fn tick_until(
+        &mut self,
+        slept: Duration,
+        mut stop: Pin<&mut impl FusedFuture<Output = ()>>,
+    ) {
         let begun = self.clock.boot();
         let slack = self.core.policy().lateness_max();
         let mut late = self.advance(slept, slack);
@@ -207,30 +262,58 @@ impl App {
         };
         self.take_bots(now, bots, &mut tick);
         self.follow_adapters();
-        let (providers, in_time) = self.look_at_providers(None).await;
+        let (providers, in_time) = self.look_at_providers().await;
         late = late.or(in_time);
         self.take_providers(now, providers, &mut tick);
         if let Some(by) = late {
             tick.late = true;
-            tracing::warn!(by = ?by, "a tick came late: this process or its machine was stopped; looking afresh");
+            tracing::warn!(by = %format_args!("{by:.1?}"), "a tick came late: this process or its machine was stopped; looking afresh");
             self.events.push(Event::LateTick { by });
         }
         self.core.record_tick(now, tick);
+        self.shared.go_on();
         self.keep_journal(now);
         self.settle(now);
         let decision = self.core.decide(now, Look::Tick);
         self.tell(&decision);
         let attempts = decision.plan.attempts.clone();
-        let acted = !attempts.is_empty();
+        if attempts.is_empty() {
+            return self.publish(&decision, begun);
+        }
+        let mut left = attempts.len();
+        let acting = self.clock.boot();
         for attempt in attempts {
             self.act(attempt).await;
+            left -= 1;
+            if left > 0
+                && let Some(why) = self.enough(acting, stop.as_mut())
+            {
+                tracing::info!(
+                    left,
+                    "attempts are left for the next tick to judge anew: {why}"
+                );
+                break;
+            }
         }
-        let decision = if acted {
-            self.core.decide(self.looked, Look::Again)
-        } else {
-            decision
-        };
+        let decision = self.core.decide(self.looked, Look::Again);
         self.publish(&decision, begun);
+    }
+
+    /// Why no further attempt is begun in this tick, where that is so.
+    fn enough(
+        &self,
+        acting: Duration,
+        mut stop: Pin<&mut impl FusedFuture<Output = ()>>,
+    ) -> Option<&'static str> {
+        if stop.is_terminated() || stop.as_mut().now_or_never().is_some() {
+            Some("the watchdog is stopping")
+        } else if !self.reloads.is_empty() {
+            Some("the configuration is to be read again")
+        } else if self.clock.boot().saturating_sub(acting) >= ACT_BUDGET {
+            Some("this tick's time for acting is over")
+        } else {
+            None
+        }
     }
 
     /// Takes what the adapters know now: a look may tell which bot it is, and so its timeouts.
@@ -319,7 +402,11 @@ impl App {
     }
 
     fn sight(&mut self, sighting: Sighting) {
-        tracing::info!(build = %sighting.build, cause = ?sighting.cause, merge_sha = ?sighting.merge_sha, "the bot waits for a build");
+        let commit = sighting.merge_sha.as_ref().map(Sha::as_str);
+        tracing::info!(
+            build = %sighting.build, commit = commit.unwrap_or("not known"),
+            "the bot waits for a build: {}", cause(sighting.cause)
+        );
         self.walls
             .first_seen
             .entry(sighting.build.clone())
@@ -387,23 +474,43 @@ impl App {
     }
 
     fn load_again(&mut self) -> Result<(), String> {
-        let config = config::load(&self.config_path).map_err(|mistakes| mistakes.to_string())?;
+        let config = config::load_with(&self.config_path, self.kinds)
+            .map_err(|mistakes| mistakes.to_string())?;
         if config.journal.path != self.journal_settings.path {
             return Err(format!(
                 "journal.url changed to {}: that needs a restart",
                 config.journal.path.display()
             ));
         }
+        if config.server.listen != self.listen {
+            return Err(format!(
+                "server.listen changed from {} to {}: that needs a restart",
+                self.listen, config.server.listen
+            ));
+        }
         let setup = setup::setup(&config.bots, &config.providers);
         self.warnings = config.warnings;
         self.warnings
             .extend(setup::warnings(&config.bots, &config.providers));
-        self.shared.configure(config.policy.tick);
+        self.shared
+            .configure(config.policy.tick, config.server.token);
         self.core.configure(config.policy, setup);
         self.bots = config.bots;
         self.providers = config.providers;
         self.journal_settings = config.journal;
+        self.forget_gone_sources();
         Ok(())
+    }
+
+    /// Forgets what was told of sources that the configuration does not name any more.
+    fn forget_gone_sources(&mut self) {
+        let bots = self.bots.iter();
+        let names: BTreeSet<String> = bots
+            .flat_map(|bot| [bot.name().to_string(), bot.github().to_string()])
+            .chain(self.providers.iter().map(|one| one.name().to_string()))
+            .collect();
+        self.successes.retain(|source, _| names.contains(source));
+        self.told.sources.retain(|source, _| names.contains(source));
     }
 
     fn publish(&mut self, decision: &Decision, begun: Duration) {
@@ -428,6 +535,16 @@ impl App {
 
     fn policy(&self) -> &Policy {
         self.core.policy()
+    }
+}
+
+/// Why a build is there, in words.
+pub(crate) fn cause(cause: SightingCause) -> &'static str {
+    match cause {
+        SightingCause::First => "newly pending",
+        SightingCause::OurRerun => "our rerun took effect",
+        SightingCause::OthersRerun => "somebody made it build the same head again",
+        SightingCause::NewHead => "the pull request has a new head",
     }
 }
 

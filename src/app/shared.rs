@@ -1,30 +1,34 @@
-//! What the loop shares with the web server: the latest report, health, and the way to ask for a reload.
+//! What the loop shares with the web server: the latest report, health, the token in force, and the
+//! way to ask for a reload.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwap;
-use tokio::sync::{Notify, mpsc, oneshot};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::{mpsc, oneshot};
 
 use super::PROBE_DEADLINE;
 use crate::clock::Clock;
+use crate::config::Token;
 use crate::decision::policy::Mode;
 use crate::report::Report;
 
 /// Requests to reload that may wait; more are told to come back.
 const RELOADS_MAX: usize = 4;
-/// How much longer than its parts a tick may take before the loop counts as stalled.
-const TICK_SLACK: Duration = Duration::from_secs(30);
+/// How much longer than a pause and the looks after it the loop may be silent before it counts as
+/// stalled; one request, and writes to a slow disk, fit.
+const STILL_SLACK: Duration = Duration::from_secs(30);
 
 /// Read by many, written by the loop.
 pub struct Shared {
     report: ArcSwap<Report>,
     clock: Arc<dyn Clock>,
-    /// Milliseconds of the boot clock at the end of the last tick, or at the start.
-    ticked: AtomicU64,
+    /// Milliseconds of the boot clock when the loop last went on, or at the start.
+    went_on: AtomicU64,
     tick: AtomicU64,
-    wake: Notify,
+    /// What changing endpoints ask for; none turns them off.
+    token: ArcSwapOption<Token>,
     reloads: mpsc::Sender<ReloadRequest>,
 }
 
@@ -44,7 +48,7 @@ impl ReloadRequest {
 /// Whether this process does its job.
 #[derive(Clone, Debug)]
 pub struct Health {
-    /// Whether the loop ticked lately.
+    /// Whether the loop went on lately: looked, or took a step of an attempt.
     pub loop_alive: bool,
     /// When the last tick ended; `None` before the first.
     pub last_tick: Option<SystemTime>,
@@ -60,15 +64,16 @@ impl Shared {
     pub(super) fn new(
         mode: Mode,
         tick: Duration,
+        token: Option<Token>,
         clock: Arc<dyn Clock>,
     ) -> (Arc<Self>, mpsc::Receiver<ReloadRequest>) {
         let (reloads, requests) = mpsc::channel(RELOADS_MAX);
         let shared = Self {
             report: ArcSwap::from_pointee(Report::empty(mode, clock.wall())),
-            ticked: AtomicU64::new(millis(clock.boot())),
+            went_on: AtomicU64::new(millis(clock.boot())),
             tick: AtomicU64::new(millis(tick)),
+            token: ArcSwapOption::from_pointee(token),
             clock,
-            wake: Notify::new(),
             reloads,
         };
         (Arc::new(shared), requests)
@@ -82,15 +87,16 @@ impl Shared {
     /// Whether this process does its job, now.
     pub fn health(&self) -> Health {
         let report = self.report();
-        let since = millis(self.clock.boot()).saturating_sub(self.ticked.load(Ordering::Relaxed));
+        let since = millis(self.clock.boot()).saturating_sub(self.went_on.load(Ordering::Relaxed));
+        // Between two signs of life lies at most a pause, a look at the bots, and one at the providers.
         let allowed = Duration::from_millis(self.tick.load(Ordering::Relaxed))
-            + 4 * PROBE_DEADLINE
-            + TICK_SLACK;
+            + 2 * PROBE_DEADLINE
+            + STILL_SLACK;
         let loop_alive = Duration::from_millis(since) <= allowed;
         let ticked = report.tick > 0;
         let mut reasons = Vec::new();
         if !loop_alive {
-            reasons.push(format!("the loop has not ticked for {} s", since / 1000));
+            reasons.push(format!("the loop has stood still for {} s", since / 1000));
         }
         if !ticked {
             reasons.push("the first look is under way".to_owned());
@@ -124,22 +130,25 @@ impl Shared {
         answer
     }
 
-    /// A hint: look now.
-    pub fn wake(&self) {
-        self.wake.notify_one();
+    /// The token that changing endpoints ask for now; `None` turns them off.
+    pub fn token(&self) -> Option<Arc<Token>> {
+        self.token.load_full()
     }
 
-    pub(super) async fn woken(&self) {
-        self.wake.notified().await;
-    }
-
-    pub(super) fn configure(&self, tick: Duration) {
+    pub(super) fn configure(&self, tick: Duration, token: Option<Token>) {
         self.tick.store(millis(tick), Ordering::Relaxed);
+        self.token.store(token.map(Arc::new));
+        self.go_on();
     }
 
     pub(super) fn publish(&self, report: Report) {
         self.report.store(Arc::new(report));
-        self.ticked
+        self.go_on();
+    }
+
+    /// The loop went on; whoever asks whether it lives counts from here.
+    pub(super) fn go_on(&self) {
+        self.went_on
             .store(millis(self.clock.boot()), Ordering::Relaxed);
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::table::table;
 use super::{FAILED, History, OK, complain, load, say, say_json};
+use crate::app::cause;
 use crate::journal::{HistoryFilter, Reader, Stamped};
 use crate::model::{IntentId, Record, RepoName};
 use crate::report::Stamp;
@@ -74,8 +75,8 @@ fn row(stamped: &Stamped, attempts: &BTreeMap<IntentId, String>) -> Vec<String> 
             "seen".to_owned(),
             sighting.build.to_string(),
             format!(
-                "{:?}, commit {}",
-                sighting.cause,
+                "{}, commit {}",
+                cause(sighting.cause),
                 sighting
                     .merge_sha
                     .as_ref()

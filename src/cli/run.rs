@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 use super::{FAILED, LogFormat, OK, Run, block_on, complain, load};
 use crate::app::{App, Observer, Shared};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Token};
+use crate::config::Config;
 use crate::decision::policy::Mode;
 use crate::metrics::Metrics;
 use crate::web::{self, Web};
@@ -61,7 +61,6 @@ pub(crate) struct Running {
 pub(crate) struct Opened {
     app: App,
     metrics: Arc<Metrics>,
-    token: Option<Token>,
     mode: Mode,
 }
 
@@ -75,16 +74,10 @@ pub(crate) fn open(config: Config) -> Result<Opened, String> {
     let metrics = Arc::new(Metrics::new());
     let clock = Arc::new(SystemClock);
     metrics.reload(true, clock.wall());
-    let token = config.server.token.clone();
     let mode = config.policy.mode;
     let observer: Arc<dyn Observer> = Arc::<Metrics>::clone(&metrics);
     let app = App::new(config, clock, observer).map_err(|error| error.to_string())?;
-    Ok(Opened {
-        app,
-        metrics,
-        token,
-        mode,
-    })
+    Ok(Opened { app, metrics, mode })
 }
 
 /// Starts the loop and the server; both end when `stop` is cancelled.
@@ -97,23 +90,20 @@ pub(crate) fn start(
     listener: TcpListener,
     stop: CancellationToken,
 ) -> Result<Running, String> {
-    let Opened {
-        app,
-        metrics,
-        token,
-        mode,
-    } = opened;
+    let Opened { app, metrics, mode } = opened;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let shared = app.shared();
+    let mode = match mode {
+        Mode::Observe => "observing",
+        Mode::Act => "acting",
+    };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        mode = ?mode,
-        "watching; the page is http://{address}/"
+        "{mode}; the page is http://{address}/"
     );
     let router = web::router(Arc::new(Web {
         shared: Arc::<Shared>::clone(&shared),
         metrics,
-        token,
     }));
     let server = tokio::spawn(web::serve(listener, router, stop.clone().cancelled_owned()));
     let watching = tokio::spawn(app.run(stop.clone().cancelled_owned()));
@@ -142,7 +132,7 @@ fn on_signals(shared: &Arc<Shared>, stop: &CancellationToken) -> Result<(), Stri
             _ = term.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("stopping between two ticks");
+        tracing::info!("stopping, after the attempt under way where there is one");
         // systemd may not be there; then nobody waits for it.
         let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
         stopping.cancel();

@@ -18,7 +18,7 @@ use crate::model::{
     Sighting, SightingCause, Step, StepKind, Verdict,
 };
 
-/// What the core knows of the set-up; it changes with the configuration only.
+/// What the core knows of the set-up: the configuration's, and what adapters learned of their bots.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
     /// Which provider serves what.

@@ -38,7 +38,7 @@ const OTHER: &str = "other";
 
 const NO_TOKEN: &str = "off: changing something needs a token, and server.token_file names none; \
     make one with (umask 077; head -c 32 /dev/urandom | base64 > ci-watchdog.token), name it in \
-    the configuration, and restart\n";
+    the configuration, and send the watchdog a SIGHUP\n";
 
 /// Starts the counts of usual answers at zero.
 pub(super) fn begin(metrics: &Metrics) {
@@ -109,7 +109,7 @@ fn refusal(web: &Web, headers: &HeaderMap) -> Option<Response> {
         let text = "the Host header does not name loopback: ask http://127.0.0.1:PORT itself\n";
         return Some((StatusCode::FORBIDDEN, text).into_response());
     }
-    let Some(token) = &web.token else {
+    let Some(token) = web.shared.token() else {
         return Some((StatusCode::FORBIDDEN, NO_TOKEN).into_response());
     };
     let presented = text(header::AUTHORIZATION).and_then(|value| value.split_once(' '));

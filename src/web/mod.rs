@@ -43,6 +43,9 @@ pub trait Daemon: Send + Sync {
     /// Whether this process does its job, now.
     fn health(&self) -> Health;
 
+    /// What changing endpoints ask for now; without it they are off.
+    fn token(&self) -> Option<Arc<Token>>;
+
     /// Asks for the configuration to be read again; answered with the mistakes where there are some.
     fn request_reload(&self) -> oneshot::Receiver<Result<(), String>>;
 }
@@ -56,6 +59,10 @@ impl Daemon for Shared {
         Shared::health(self)
     }
 
+    fn token(&self) -> Option<Arc<Token>> {
+        Shared::token(self)
+    }
+
     fn request_reload(&self) -> oneshot::Receiver<Result<(), String>> {
         Shared::request_reload(self)
     }
@@ -63,12 +70,10 @@ impl Daemon for Shared {
 
 /// What the handlers read.
 pub struct Web {
-    /// The loop's latest report and health.
+    /// The loop's latest report, health and token.
     pub shared: Arc<dyn Daemon>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// What changing endpoints ask for; without it they are off.
-    pub token: Option<Token>,
 }
 
 /// The routes, with the guards that every answer passes.

@@ -260,8 +260,10 @@ fn a_queue_says_whose_start_it_waits_for() {
     let mut scene = Scene::new();
     scene.runs(1, "linux", RunState::Queued);
     scene.runs(2, "mac", RunState::Queued);
-    let mut beta = RepoSnapshot::default();
-    beta.approved = vec![approved(8)];
+    let beta = RepoSnapshot {
+        approved: vec![approved(8)],
+        ..RepoSnapshot::default()
+    };
     scene.bot_mut().repos.insert("beta".into(), beta);
     let decision = scene.wait(600);
     let beta = decision
