@@ -279,6 +279,128 @@ fn the_example_names_every_key_that_there_is() {
     }
 }
 
+/// A homu with one repository for each of these addresses of its Buildbot, as TOML has them.
+fn homu_with(place: &ExamplePlace, urls: &[&str]) {
+    let mut cfg = "[github]\naccess_token = \"t\"\n[web]\nport = 54856\n".to_owned();
+    for (number, url) in urls.iter().enumerate() {
+        let repo = format!("repo.r{number}");
+        cfg.push_str(&format!(
+            "[{repo}]\nowner = \"o\"\nname = \"n\"\n[{repo}.github]\nsecret = \"s\"\n\
+             [{repo}.buildbot]\nsecret = \"s\"\nbuilders = [\"linux\"]\nusername = \"homu\"\n\
+             password = \"hunter2\"\n{url}\n"
+        ));
+    }
+    write_private(&place.path("cfg.toml"), &cfg, 0o600);
+}
+
+/// A configuration with homu and a Buildbot, whose table has these lines.
+fn with_buildbot(place: &ExamplePlace, lines: &str) -> Result<Config, Mistakes> {
+    place.read(&format!(
+        "[[bot]]\nname = \"homu\"\nkind = \"homu\"\nconfig = \"cfg.toml\"\n\
+         [[provider]]\nname = \"buildbot\"\nkind = \"buildbot\"\n{lines}\n"
+    ))
+}
+
+#[test]
+fn an_address_that_is_left_out_is_the_one_in_homus_own_file() {
+    let place = ExamplePlace::new();
+    // A slash more is the same place, and what is no address of a master is none.
+    let one = [
+        "url = \"http://ci.example.org/bb\"",
+        "url = \"http://ci.example.org/bb/\"",
+        "",
+        "url = \"\"",
+        "url = 7",
+        "url = \"${NO_SUCH_VARIABLE_HERE}\"",
+        "url = \"http://user:hunter2@elsewhere\"",
+        "url = \"ftp://elsewhere\"",
+    ];
+    homu_with(&place, &one);
+    let config = with_buildbot(&place, "").unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!(config.providers[0].url(), "http://ci.example.org/bb");
+    assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn an_address_that_homus_own_file_does_not_tell_is_asked_for_with_its_places() {
+    let place = ExamplePlace::new();
+    let refused = |urls: &[&str]| {
+        homu_with(&place, urls);
+        let mistakes = with_buildbot(&place, "").expect_err("there is no one address");
+        assert_eq!(mistakes.0.len(), 1, "{mistakes}");
+        assert_eq!(mistakes.0[0].key, "provider.url");
+        assert_eq!(mistakes.0[0].line, Some(5));
+        mistakes.0[0].message.clone()
+    };
+    let none = refused(&[""]);
+    assert!(
+        none.contains("is missing") && none.contains("cfg.toml: repo.r0.buildbot.url"),
+        "{none}"
+    );
+    assert!(none.contains("https://buildbot.example.org"), "{none}");
+    let two = refused(&["url = \"http://one\"", "url = \"http://two\""]);
+    for word in [
+        "http://one",
+        "cfg.toml: repo.r0.buildbot.url",
+        "http://two",
+        "cfg.toml: repo.r1.buildbot.url",
+        "write which",
+    ] {
+        assert!(two.contains(word), "{word} in {two}");
+    }
+    let many: Vec<String> = (0..100).map(|n| format!("url = \"http://m{n}\"")).collect();
+    let many = refused(&many.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(
+        many.len() < 1000 && many.contains("95 more") && many.contains("http://m0"),
+        "{many}"
+    );
+}
+
+#[test]
+fn an_address_that_differs_from_homus_own_is_warned_of_once() {
+    let place = ExamplePlace::new();
+    homu_with(&place, &["url = \"http://one/\"", "url = \"http://two\""]);
+    let good = |lines: &str| {
+        let config = with_buildbot(&place, lines);
+        config
+            .unwrap_or_else(|mistakes| panic!("{mistakes}"))
+            .warnings
+    };
+    assert_eq!(good("url = \"http://one\""), Vec::<String>::new());
+    let warnings = good("url = \"http://three\"");
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    for word in ["provider.url", "http://three", "http://one", "http://two"] {
+        assert!(warnings[0].contains(word), "{word} in {warnings:?}");
+    }
+    assert!(!warnings[0].contains("hunter2"), "{warnings:?}");
+}
+
+#[test]
+fn mistakes_of_adapters_are_told_together() {
+    let place = ExamplePlace::new();
+    let text = "[[bot]]\nname = \"homu\"\nkind = \"homu\"\nconfig = \"no.toml\"\nca = \"no.pem\"\n\
+                url = \"ftp://a\"\nlogin = \"@b\"\n[bot.extra]\nkey = 1\n\
+                [[provider]]\nname = \"buildbot\"\nkind = \"buildbot\"\nusername = \"u\"\n\
+                ca = \"no.pem\"\n[provider.extra]\nkey = 1\n";
+    let mistakes = place.read(text).expect_err("much is wrong");
+    let keys: Vec<&str> = mistakes.0.iter().map(|it| it.key.as_str()).collect();
+    // Whether the provider's address is missing is not known before homu's own file can be read.
+    assert_eq!(
+        keys,
+        [
+            "bot.config",
+            "bot.ca",
+            "bot.url",
+            "bot.login",
+            "bot.extra",
+            "provider.password",
+            "provider.ca",
+            "provider.extra",
+        ],
+        "{mistakes}"
+    );
+}
+
 #[test]
 fn deep_nesting_is_a_mistake_and_no_stack_overflow() {
     for text in [

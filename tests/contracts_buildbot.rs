@@ -22,7 +22,7 @@ use std::path::Path;
 
 use ci_watchdog::keys;
 use ci_watchdog::model::{BuilderName, ProviderName, ProviderSnapshot, Question, Sha};
-use ci_watchdog::providers::{KINDS, Provider};
+use ci_watchdog::providers::{Advice, KINDS, Provider};
 use fake_master::FakeMaster;
 
 const BOTH: &[&str] = &["auto-linux", "auto-mac"];
@@ -45,7 +45,7 @@ fn question(digit: char, builders: &[&str]) -> Question {
 fn provider(table: &str) -> Result<Box<dyn Provider>, Vec<String>> {
     let kind = KINDS.iter().find(|kind| kind.name == "buildbot").unwrap();
     let reading = keys::read(Path::new("/etc/ci-watchdog.toml"), table, |keys| {
-        (kind.connect)(ProviderName::new("buildbot"), keys)
+        (kind.connect)(ProviderName::new("buildbot"), keys, &Advice::default())
     });
     if reading.mistakes.is_empty() {
         Ok(reading.value.flatten().unwrap())

@@ -11,6 +11,8 @@
 mod acts;
 #[path = "contracts/homu/adapter.rs"]
 mod adapter;
+#[path = "contracts/homu/busy.rs"]
+mod busy;
 #[path = "contracts/homu/configuration.rs"]
 mod configuration;
 #[path = "contracts/homu/faults.rs"]

@@ -9,111 +9,87 @@
 
 mod stack;
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
-
 use ci_watchdog::demo::github::Times;
-use serde_json::Value;
-use stack::bridge::{Exchange, Passage};
+use serde_json::{Value, json};
 use stack::config::StackConfig;
+use stack::ending::{release, result, retry, that_got_lost, unanswered};
 use stack::jobs::Order;
-use stack::message::{Message, Pattern, Sender};
-use stack::watchdog::WatchdogSettings;
-use stack::{Stack, patience, tools};
+use stack::message::{Pattern, Sender};
+use stack::watchdog::{TOKEN, WatchdogSettings};
+use stack::{Stack, patience};
 
-/// What the watchdog told homu, in short words, oldest first.
-fn told(stack: &Stack) -> Vec<String> {
-    stack.watchdog_requests().iter().map(word).collect()
-}
-
-fn word(exchange: &Exchange) -> String {
-    let words: Vec<String> = exchange
-        .messages
-        .iter()
-        .map(|message| match message {
-            Message::Started { builder, revision } => {
-                assert_eq!(
-                    builder, "ci-watchdog",
-                    "released under a name that nobody has"
-                );
-                format!("release {revision}")
-            }
-            Message::Finished {
-                builder, revision, ..
-            } => format!("result {builder} {revision}"),
-            Message::Comment { pull, body, .. } => {
-                let command = body.split_whitespace().last().unwrap_or_default();
-                format!("{command} #{pull}")
-            }
-            Message::Pull { pull, action, .. } => format!("{action} #{pull}"),
-            Message::Push { .. } | Message::Read | Message::Other => "?".to_owned(),
-        })
-        .collect();
-    words.join(" + ")
-}
-
-/// How many of the watchdog's retries homu saw.
-fn retries_seen(stack: &Stack) -> usize {
-    let commands = stack
-        .bridge
-        .matching(&Pattern::comment().from(Sender::Watchdog).saying("retry"));
-    commands
-        .iter()
-        .filter(|exchange| match exchange.passage {
-            Passage::Answered(_) | Passage::AnswerLost(_) => true,
-            Passage::Dropped | Passage::Replaced(_) | Passage::Unreachable => false,
-        })
-        .count()
-}
-
-async fn builds(stack: &Stack) -> Vec<Value> {
-    match stack.watchdog.get_json("/api/v1/builds").await {
-        Ok(Value::Array(builds)) => builds,
-        Ok(other) => panic!("not a list: {other}"),
-        // It may be starting.
-        Err(_) => Vec::new(),
-    }
-}
-
+/// A pending build as the watchdog tells of it.
 async fn build(stack: &Stack, repo: &str, pull: u64) -> Option<Value> {
-    builds(stack)
-        .await
-        .into_iter()
+    // It may be starting.
+    let builds = stack.watchdog.get_json("/api/v1/builds").await.ok()?;
+    let mut builds = builds.as_array().unwrap().iter();
+    builds
         .find(|build| build["repo"] == repo && build["pull"] == pull)
+        .cloned()
 }
 
-/// What holds at the end of every case: the metrics parse, nothing was asked of Buildbot, and no
-/// command but `retry` was ever sent.
-async fn check_the_end(stack: &Stack) {
-    let metrics = stack.watchdog.get("/metrics").await.unwrap();
-    let mut promtool = Command::new(tools::prometheus_tool("promtool"))
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    promtool
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(metrics.as_bytes())
-        .unwrap();
-    let output = promtool.wait_with_output().unwrap();
-    assert!(
-        output.status.success(),
-        "promtool: {}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert!(stack.watchdog_orders_to_buildbot().is_empty());
-    for exchange in stack.watchdog_requests() {
-        for message in &exchange.messages {
-            if let Message::Comment { body, .. } = message {
-                assert!(body.ends_with("retry") || body.ends_with("p="), "{body:?}");
-            }
-        }
-    }
+/// Waits until a pending build is held by a gate, and says what is told of it then.
+async fn held_by(stack: &Stack, gate: &str) -> Value {
+    patience(&format!("alpha#1 to be held by {gate}"), async || {
+        let build = build(stack, "alpha", 1).await?;
+        (build["hold"]["gate"] == gate).then_some(build)
+    })
+    .await
+}
+
+/// Everything that was attempted, newest first.
+async fn attempts(stack: &Stack) -> Vec<Value> {
+    let attempts = stack.watchdog.get_json("/api/v1/attempts").await.unwrap();
+    attempts.as_array().unwrap().clone()
+}
+
+/// The kinds of an attempt's requests, in order.
+fn steps(attempt: &Value) -> Vec<Value> {
+    let steps = attempt["steps"].as_array().unwrap();
+    steps.iter().map(|step| step["step"].clone()).collect()
+}
+
+/// What the watchdog says about alpha#1 on its command line.
+async fn explain(stack: &Stack) -> String {
+    let explained = stack.watchdog.run(&["explain", "alpha#1"]).await;
+    let text = String::from_utf8_lossy(&explained.stdout).into_owned();
+    assert!(explained.status.success(), "{text}");
+    text
+}
+
+/// A stack on which alpha#1 waits for a commit that Buildbot never heard of, and that commit.
+async fn stack_with_a_lost_push() -> (Stack, String) {
+    let stack = Stack::start(StackConfig::one_repository()).await;
+    stack.github.drop_pushes("auto", Times::Once);
+    stack.approve("alpha", 1).await;
+    let lost = stack.wait_pending("alpha", 1, &[]).await;
+    (stack, lost)
+}
+
+/// The commit that a repository's master is at: that of its last merge.
+fn merged(stack: &Stack, label: &str) -> String {
+    stack.branch(label, "master").unwrap()
+}
+
+/// The lost push is repaired: alpha#1 is merged under a new commit, and this is what it took.
+async fn it_is_merged_after(stack: &Stack, lost: &str, told: &[String]) {
+    stack.wait_merged("alpha", 1).await;
+    let merged = merged(stack, "alpha");
+    assert_ne!(merged, lost, "tested under a new commit");
+    stack.check_the_end(told, &[(lost, 0), (&merged, 2)]).await;
+}
+
+/// What a lost push takes: the slot is released and the build retried, as one attempt.
+async fn it_is_repaired_by_one_attempt(stack: &Stack, lost: &str) -> Value {
+    it_is_merged_after(stack, lost, &[release(lost), retry("alpha", 1)]).await;
+    let attempts = attempts(stack).await;
+    let [attempt] = attempts.as_slice() else {
+        panic!("one attempt: {attempts:#?}");
+    };
+    assert_eq!(attempt["verdict"], "no_show");
+    assert_eq!(steps(attempt), ["release_slot", "retry"]);
+    assert_eq!(attempt["steps"][1]["closing"], "effect");
+    attempt.clone()
 }
 
 #[tokio::test]
@@ -136,20 +112,13 @@ async fn case_1_a_lost_start_of_a_live_run_frees_the_slot_and_retries_nothing() 
     stack.bridge.heal();
 
     // The watchdog lets the other repository start.
-    stack.wait_pending("beta", 1, &[]).await;
-    // homu starts it before it answers, and the bridge records the answered request.
-    stack
-        .wait_until("the release to be answered", async || {
-            !told(&stack).is_empty()
-        })
-        .await;
-    assert_eq!(told(&stack), [format!("release {sha}")]);
+    let next = stack.wait_pending("beta", 1, &[]).await;
     stack.jobs.set_all(Order::Green);
     stack.wait_merged("alpha", 1).await;
     stack.wait_merged("beta", 1).await;
-    assert_eq!(stack.buildbot_runs(&sha).await.len(), 2, "built once");
-    assert_eq!(told(&stack), [format!("release {sha}")]);
-    check_the_end(&stack).await;
+    stack
+        .check_the_end(&[release(&sha)], &[(&sha, 2), (&next, 2)])
+        .await;
 }
 
 #[tokio::test]
@@ -159,38 +128,14 @@ async fn case_2_a_push_that_got_lost_is_released_and_retried_as_one_attempt() {
     stack.start_watchdog(&WatchdogSettings::quick()).await;
     stack.approve("alpha", 1).await;
     let lost = stack.wait_pending("alpha", 1, &[]).await;
-    let again = stack.wait_pending("alpha", 1, &[&lost]).await;
-    stack.wait_merged("alpha", 1).await;
-
-    assert_eq!(
-        told(&stack),
-        [format!("release {lost}"), "retry #1".to_owned()]
-    );
-    assert_eq!(stack.buildbot_runs(&lost).await.len(), 0);
-    assert_eq!(stack.buildbot_runs(&again).await.len(), 2);
-    let attempts = stack.watchdog.get_json("/api/v1/attempts").await.unwrap();
-    let attempts = attempts.as_array().unwrap();
-    assert_eq!(attempts.len(), 1, "{attempts:#?}");
-    assert_eq!(attempts[0]["verdict"], "no_show");
-    let steps = attempts[0]["steps"].as_array().unwrap();
-    assert_eq!(steps.len(), 2);
-    assert_eq!(steps[1]["closing"], "effect");
-    check_the_end(&stack).await;
+    it_is_repaired_by_one_attempt(&stack, &lost).await;
 }
 
 #[tokio::test]
 async fn case_2_a_jam_that_is_older_than_the_watchdog_is_repaired_too() {
-    let stack = Stack::start(StackConfig::one_repository()).await;
-    stack.github.drop_pushes("auto", Times::Once);
-    stack.approve("alpha", 1).await;
-    let lost = stack.wait_pending("alpha", 1, &[]).await;
+    let (stack, lost) = stack_with_a_lost_push().await;
     stack.start_watchdog(&WatchdogSettings::quick()).await;
-    stack.wait_merged("alpha", 1).await;
-    assert_eq!(
-        told(&stack),
-        [format!("release {lost}"), "retry #1".to_owned()]
-    );
-    check_the_end(&stack).await;
+    it_is_repaired_by_one_attempt(&stack, &lost).await;
 }
 
 #[tokio::test]
@@ -203,9 +148,13 @@ async fn case_2_a_second_repository_that_waits_for_the_slot_gets_it() {
     stack.approve("beta", 1).await;
     stack.wait_merged("beta", 1).await;
     stack.wait_merged("alpha", 1).await;
-    assert_eq!(stack.buildbot_runs(&lost).await.len(), 0);
-    assert_eq!(retries_seen(&stack), 1);
-    check_the_end(&stack).await;
+    let (alpha, beta) = (merged(&stack, "alpha"), merged(&stack, "beta"));
+    stack
+        .check_the_end(
+            &[release(&lost), retry("alpha", 1)],
+            &[(&lost, 0), (&alpha, 2), (&beta, 2)],
+        )
+        .await;
 }
 
 #[tokio::test]
@@ -218,16 +167,10 @@ async fn case_3_one_lost_result_is_replayed_and_nothing_is_built_again() {
     stack.approve("alpha", 1).await;
     let sha = stack.wait_pending("alpha", 1, &[]).await;
     stack.wait_merged("alpha", 1).await;
-    assert_eq!(stack.branch("alpha", "master").unwrap(), sha);
-    // homu merges before it answers, and the bridge records the answered request.
+    assert_eq!(merged(&stack, "alpha"), sha);
     stack
-        .wait_until("the replay to be answered", async || {
-            !told(&stack).is_empty()
-        })
+        .check_the_end(&[result("alpha-linux", &sha)], &[(&sha, 2)])
         .await;
-    assert_eq!(told(&stack), [format!("result alpha-linux {sha}")]);
-    assert_eq!(stack.buildbot_runs(&sha).await.len(), 2);
-    check_the_end(&stack).await;
 }
 
 #[tokio::test]
@@ -237,29 +180,48 @@ async fn case_4_all_messages_lost_are_replayed_and_the_next_pull_request_starts(
         .bridge
         .drop_every(Pattern::packet().from(Sender::Reporter));
     stack.start_watchdog(&WatchdogSettings::quick()).await;
+    stack.jobs.set_all(Order::Chatter);
     stack.approve("alpha", 1).await;
     let sha = stack.wait_pending("alpha", 1, &[]).await;
+    // One after the other, so that what is sent has one order on every machine: while both live,
+    // the slot is released; then the first result is missed, and then the second.
     stack
-        .wait_until("all four messages to be lost", async || {
-            stack.bridge.matching(&Pattern::packet().at(&sha)).len() >= 4
-        })
+        .wait_until("the release", async || !stack.told().is_empty())
         .await;
+    let lost = async |packet: Pattern| {
+        let lost = packet.at(&sha).from(Sender::Reporter);
+        stack
+            .wait_until("a message to be lost", async || {
+                !stack.bridge.matching(&lost).is_empty()
+            })
+            .await;
+    };
+    for builder in ["alpha-linux", "alpha-mac"] {
+        stack.jobs.set(builder, Order::Green);
+        lost(Pattern::started().of(builder)).await;
+        lost(Pattern::finished().of(builder)).await;
+    }
     stack.bridge.heal();
+    stack.jobs.set_all(Order::Green);
     stack.approve("alpha", 2).await;
     stack.wait_merged("alpha", 1).await;
     stack.wait_merged("alpha", 2).await;
 
-    let told = told(&stack);
-    assert_eq!(stack.buildbot_runs(&sha).await.len(), 2, "built once");
-    for builder in ["alpha-linux", "alpha-mac"] {
-        let results = told
-            .iter()
-            .filter(|word| **word == format!("result {builder} {sha}"));
-        assert_eq!(results.count(), 1, "{told:?}");
-    }
-    assert!(told.contains(&format!("release {sha}")), "{told:?}");
-    assert_eq!(retries_seen(&stack), 0);
-    check_the_end(&stack).await;
+    let next = merged(&stack, "alpha");
+    let parents = stack.github.commit("octo/alpha", &next).unwrap().parents;
+    assert_eq!(parents[0], sha, "merged as it was built");
+    stack
+        .check_the_end(
+            &[
+                release(&sha),
+                // Nothing was heard of this commit yet, so it goes before the first result, too.
+                release(&sha),
+                result("alpha-linux", &sha),
+                result("alpha-mac", &sha),
+            ],
+            &[(&sha, 2), (&next, 2)],
+        )
+        .await;
 }
 
 #[tokio::test]
@@ -273,16 +235,10 @@ async fn case_5_a_lost_red_result_is_replayed_and_fails_honestly() {
     stack.approve("alpha", 1).await;
     let sha = stack.wait_pending("alpha", 1, &[]).await;
     stack.wait_status("alpha", 1, "failure").await;
-    // homu writes the status before it answers, and the bridge records the answered request.
     stack
-        .wait_until("the replay to be answered", async || {
-            !told(&stack).is_empty()
-        })
+        .check_the_end(&[result("alpha-mac", &sha)], &[(&sha, 2)])
         .await;
-    assert_eq!(told(&stack), [format!("result alpha-mac {sha}")]);
-    assert_eq!(stack.buildbot_runs(&sha).await.len(), 2, "no second run");
     assert!(!stack.is_merged("alpha", 1));
-    check_the_end(&stack).await;
 }
 
 #[tokio::test]
@@ -309,112 +265,168 @@ async fn case_6_a_long_healthy_build_is_left_alone() {
     stack.jobs.set_step("alpha-mac", "compile", Order::Green);
     stack.jobs.set_all(Order::Green);
     stack.wait_merged("alpha", 1).await;
-    assert_eq!(told(&stack), Vec::<String>::new());
-    assert_eq!(stack.buildbot_runs(&sha).await.len(), 2);
-    check_the_end(&stack).await;
+    stack.check_the_end(&[], &[(&sha, 2)]).await;
 }
 
 #[tokio::test]
-async fn case_7_observing_judges_and_plans_the_same_and_sends_nothing() {
-    let stack = Stack::start(StackConfig::one_repository()).await;
-    stack.github.drop_pushes("auto", Times::Once);
-    stack
-        .start_watchdog(&WatchdogSettings::quick().observing())
-        .await;
-    stack.approve("alpha", 1).await;
-    let lost = stack.wait_pending("alpha", 1, &[]).await;
-    let held = patience("the plan to be held", async || {
-        let build = build(&stack, "alpha", 1).await?;
-        (build["hold"]["gate"] == "observe").then_some(build)
-    })
-    .await;
-    assert_eq!(held["verdict"], "no_show");
+async fn case_7_observing_plans_what_acting_does_and_sends_nothing() {
+    let (stack, lost) = stack_with_a_lost_push().await;
+    let quick = WatchdogSettings::quick;
+    stack.start_watchdog(&quick().observing()).await;
+    let held = held_by(&stack, "observe").await;
     assert_eq!(held["merge_sha"], lost.as_str());
     assert_eq!(held["generation"], 1);
     assert_eq!(held["try"], false);
-    assert_eq!(
-        held["hold"]["plan"],
-        serde_json::json!(["release_slot", "retry"])
-    );
-    let explained = stack.watchdog.run(&["explain", "alpha#1"]).await;
-    let text = String::from_utf8_lossy(&explained.stdout).into_owned();
-    assert!(explained.status.success(), "{text}");
-    for word in ["no_show", "observe", "retry", "alpha-linux"] {
-        assert!(text.contains(word), "{word} is not in:\n{text}");
+    let explained = explain(&stack).await;
+    for words in [
+        "alpha#1: no_show",
+        "alpha-linux (buildbot): no_show",
+        "alpha-mac (buildbot): no_show",
+        "rerun is held by the gate observe",
+        "it would send: release_slot, then retry",
+        "Nothing was sent for it.",
+    ] {
+        assert!(explained.contains(words), "{words} is not in:\n{explained}");
     }
-    assert_eq!(told(&stack), Vec::<String>::new());
+    stack.check_the_end(&[], &[(&lost, 0)]).await;
     assert_eq!(stack.stored("alpha", 1).unwrap().merge_sha, lost);
-    check_the_end(&stack).await;
+
+    // The same watchdog may act now, and does what it planned, which is what case 2 does.
+    stack.watchdog_config(&quick());
+    stack.watchdog.reload();
+    let done = it_is_repaired_by_one_attempt(&stack, &lost).await;
+    assert_eq!(done["remedy"], held["hold"]["remedy"]);
+    assert_eq!(done["verdict"], held["verdict"]);
+    assert_eq!(json!(steps(&done)), held["hold"]["plan"]);
 }
 
-/// A lost push, up to the moment at which the watchdog is killed.
-async fn stack_with_a_lost_push() -> (Stack, String) {
-    let stack = Stack::start(StackConfig::one_repository()).await;
-    stack.github.drop_pushes("auto", Times::Once);
-    stack.approve("alpha", 1).await;
-    let lost = stack.wait_pending("alpha", 1, &[]).await;
-    (stack, lost)
-}
-
-/// After the kill: it comes back, goes on, and homu saw one retry.
-async fn it_goes_on(stack: &Stack, lost: &str) {
-    stack.start_watchdog(&WatchdogSettings::quick()).await;
-    stack.wait_merged("alpha", 1).await;
-    assert_eq!(retries_seen(stack), 1, "{:?}", told(stack));
-    assert_eq!(stack.buildbot_runs(lost).await.len(), 0);
-    check_the_end(stack).await;
+/// What the journal has about requests after a watchdog's death, in short words, oldest first.
+async fn written(stack: &Stack) -> Vec<String> {
+    let history = stack.watchdog.run(&["history", "--json"]).await;
+    let mut records: Vec<Value> = serde_json::from_slice(&history.stdout).unwrap();
+    records.sort_by_key(|it| it["seq"].as_i64());
+    let words = records.iter().filter_map(|it| {
+        let record = &it["record"];
+        let word = match record["record"].as_str().unwrap() {
+            "sighting" => return None,
+            "intent" => &record["intent"]["step"]["step"],
+            "outcome" => &record["outcome"]["outcome"],
+            "closed" => &record["closing"],
+            other => panic!("{other}"),
+        };
+        Some(word.as_str().unwrap().to_owned())
+    });
+    words.collect()
 }
 
 #[tokio::test]
 async fn case_8_killed_before_the_intent_nothing_is_forgotten() {
     let (stack, lost) = stack_with_a_lost_push().await;
-    stack.start_watchdog(&WatchdogSettings::quick()).await;
-    patience("the death to be confirmed soon", async || {
-        let build = build(&stack, "alpha", 1).await?;
-        (build["hold"]["gate"] == "confirming").then_some(())
-    })
-    .await;
+    // It needs many looks, so that this one is seen to need some more.
+    let careful = WatchdogSettings::quick().set("safety.looks", "20");
+    stack.start_watchdog(&careful).await;
+    held_by(&stack, "confirming").await;
     let mut look = stack
         .bridge
         .hold_next(Pattern::read().from(Sender::Watchdog));
     look.reached().await;
     stack.kill9_watchdog();
     look.discard();
-    it_goes_on(&stack, &lost).await;
+    assert_eq!(written(&stack).await, Vec::<String>::new());
+    stack.start_watchdog(&WatchdogSettings::quick()).await;
+    it_is_repaired_by_one_attempt(&stack, &lost).await;
 }
 
 #[tokio::test]
 async fn case_8_killed_after_the_intent_of_the_release_nothing_is_sent_twice() {
     let (stack, lost) = stack_with_a_lost_push().await;
-    let mut release = stack
+    let mut held = stack
         .bridge
         .hold_next(Pattern::started().from(Sender::Watchdog));
     stack.start_watchdog(&WatchdogSettings::quick()).await;
-    release.reached().await;
+    held.reached().await;
     stack.kill9_watchdog();
-    release.discard();
-    it_goes_on(&stack, &lost).await;
+    held.discard();
+    assert_eq!(written(&stack).await, ["release_slot"]);
+    stack.start_watchdog(&WatchdogSettings::quick()).await;
+    it_is_merged_after(
+        &stack,
+        &lost,
+        &[
+            that_got_lost(release(&lost)),
+            release(&lost),
+            retry("alpha", 1),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn case_8_killed_after_the_request_of_the_release_the_retry_is_not_forgotten() {
+    let (stack, lost) = stack_with_a_lost_push().await;
+    let mut answer = stack
+        .bridge
+        .hold_next_answer(Pattern::started().from(Sender::Watchdog));
+    stack.start_watchdog(&WatchdogSettings::quick()).await;
+    answer.reached().await;
+    stack.kill9_watchdog();
+    answer.discard();
+    assert_eq!(written(&stack).await, ["release_slot"]);
+    stack.start_watchdog(&WatchdogSettings::quick()).await;
+    let told = [
+        unanswered(release(&lost)),
+        release(&lost),
+        retry("alpha", 1),
+    ];
+    it_is_merged_after(&stack, &lost, &told).await;
+}
+
+#[tokio::test]
+async fn case_8_killed_after_the_outcome_of_the_release_the_retry_is_not_forgotten() {
+    let (stack, lost) = stack_with_a_lost_push().await;
+    let mut answer = stack
+        .bridge
+        .hold_next_answer(Pattern::started().from(Sender::Watchdog));
+    stack.start_watchdog(&WatchdogSettings::quick()).await;
+    answer.reached().await;
+    // The last look before the retry.
+    let mut look = stack
+        .bridge
+        .hold_next(Pattern::read().from(Sender::Watchdog));
+    answer.release();
+    look.reached().await;
+    stack.kill9_watchdog();
+    look.discard();
+    let before = written(&stack).await;
+    assert_eq!(before[..2], ["release_slot", "accepted"], "{before:?}");
+    assert!(!before.contains(&"retry".to_owned()), "{before:?}");
+    stack.start_watchdog(&WatchdogSettings::quick()).await;
+    let told = [release(&lost), release(&lost), retry("alpha", 1)];
+    it_is_merged_after(&stack, &lost, &told).await;
 }
 
 #[tokio::test]
 async fn case_8_killed_after_the_intent_a_retry_that_got_lost_is_settled_first() {
     let (stack, lost) = stack_with_a_lost_push().await;
-    let mut retry = stack
+    let mut held = stack
         .bridge
         .hold_next(Pattern::comment().from(Sender::Watchdog));
     stack.start_watchdog(&WatchdogSettings::quick()).await;
-    retry.reached().await;
+    held.reached().await;
     stack.kill9_watchdog();
-    retry.discard();
+    held.discard();
+    let before = written(&stack).await;
+    assert_eq!(before.last().unwrap(), "retry", "{before:?}");
+    let told = vec![release(&lost), that_got_lost(retry("alpha", 1))];
+
     stack.start_watchdog(&WatchdogSettings::quick()).await;
-    patience("the open intent to be seen", async || {
-        let build = build(&stack, "alpha", 1).await?;
-        (build["hold"]["gate"] == "in_doubt").then_some(())
-    })
-    .await;
-    assert_eq!(retries_seen(&stack), 0, "in doubt nothing is sent again");
+    held_by(&stack, "in_doubt").await;
+    assert_eq!(stack.told(), told, "in doubt nothing is sent again");
+    // It is in doubt also for the next one.
     stack.kill9_watchdog();
-    it_goes_on(&stack, &lost).await;
+    stack.start_watchdog(&WatchdogSettings::quick()).await;
+    let then = [release(&lost), retry("alpha", 1)];
+    it_is_merged_after(&stack, &lost, &[told, then.to_vec()].concat()).await;
 }
 
 #[tokio::test]
@@ -427,13 +439,17 @@ async fn case_8_killed_after_the_request_its_effect_is_read() {
     answer.reached().await;
     stack.kill9_watchdog();
     answer.discard();
-    it_goes_on(&stack, &lost).await;
+    let before = written(&stack).await;
+    assert_eq!(before.last().unwrap(), "retry", "{before:?}");
+    stack.start_watchdog(&WatchdogSettings::quick()).await;
+    let told = [release(&lost), unanswered(retry("alpha", 1))];
+    it_is_merged_after(&stack, &lost, &told).await;
 }
 
 #[tokio::test]
 async fn case_8_killed_after_the_outcome_it_is_remembered() {
     let (stack, lost) = stack_with_a_lost_push().await;
-    stack.jobs.set_all(Order::Silent);
+    stack.jobs.set_all(Order::Chatter);
     stack.start_watchdog(&WatchdogSettings::quick()).await;
     patience("the outcome of the retry", async || {
         let attempts = stack.watchdog.get_json("/api/v1/attempts").await.ok()?;
@@ -443,6 +459,9 @@ async fn case_8_killed_after_the_outcome_it_is_remembered() {
     })
     .await;
     stack.kill9_watchdog();
+    let before = written(&stack).await;
+    let retried = before.iter().position(|word| word == "retry").unwrap();
+    assert_eq!(before[retried + 1], "accepted", "{before:?}");
     stack.start_watchdog(&WatchdogSettings::quick()).await;
     let again = patience("the attempt to be known after the restart", async || {
         let build = build(&stack, "alpha", 1).await?;
@@ -451,10 +470,7 @@ async fn case_8_killed_after_the_outcome_it_is_remembered() {
     .await;
     assert_eq!(again["attempts"].as_array().unwrap().len(), 1);
     stack.jobs.set_all(Order::Green);
-    stack.wait_merged("alpha", 1).await;
-    assert_eq!(retries_seen(&stack), 1);
-    assert_eq!(stack.buildbot_runs(&lost).await.len(), 0);
-    check_the_end(&stack).await;
+    it_is_repaired_by_one_attempt(&stack, &lost).await;
 }
 
 #[tokio::test]
@@ -465,7 +481,7 @@ async fn a_second_watchdog_on_the_same_journal_says_who_has_it_and_ends() {
     assert!(!second.status.success());
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(said.contains("another watchdog"), "{said}");
-    check_the_end(&stack).await;
+    stack.check_the_end(&[], &[]).await;
 }
 
 #[tokio::test]
@@ -476,10 +492,159 @@ async fn a_buildbot_that_asks_for_a_login_is_read_with_one() {
     stack.start_watchdog(&WatchdogSettings::quick()).await;
     stack.approve("alpha", 1).await;
     let lost = stack.wait_pending("alpha", 1, &[]).await;
-    stack.wait_merged("alpha", 1).await;
+    it_is_repaired_by_one_attempt(&stack, &lost).await;
+}
+
+/// Writes a configuration with a mistake in it, and where the mistake is: `FILE:LINE:`.
+fn break_the_configuration(stack: &Stack, settings: &WatchdogSettings) -> String {
+    let file = stack.watchdog_config(&settings.clone().set("loop.tick", "\"soon\""));
+    let text = std::fs::read_to_string(&file).unwrap();
+    let mut lines = text.lines();
+    let before = lines.position(|line| line.contains("soon")).unwrap();
+    format!("{}:{}:", file.display(), before + 1)
+}
+
+const RELOADED: &str = "ci_watchdog_config_last_reload_successful";
+
+#[tokio::test]
+async fn a_broken_configuration_leaves_an_observing_watchdog_observing() {
+    let (stack, lost) = stack_with_a_lost_push().await;
+    let quick = WatchdogSettings::quick;
+    stack.start_watchdog(&quick().observing()).await;
+    held_by(&stack, "observe").await;
+    assert_eq!(stack.watchdog.metric(RELOADED).await, "1");
+
+    // It says "act", and there is a mistake in it.
+    let place = break_the_configuration(&stack, &quick());
+    stack.watchdog.reload();
+    stack.watchdog.wait_log(&place).await;
+    patience("the metric of the bad reload", async || {
+        (stack.watchdog.metric(RELOADED).await == "0").then_some(())
+    })
+    .await;
+    let (status, said) = stack.watchdog.ask_reload(Some(TOKEN)).await;
+    assert_eq!(status, 422, "{said}");
+    assert!(said.contains(&place), "{said}");
+    stack.check_the_end(&[], &[(&lost, 0)]).await;
+    held_by(&stack, "observe").await;
+
+    // A good one that also says "act" is taken from those only who have the token.
+    stack.watchdog_config(&quick());
+    for token in [None, Some("another"), Some("")] {
+        let (status, said) = stack.watchdog.ask_reload(token).await;
+        assert_eq!(status, 401, "{token:?}: {said}");
+    }
+    stack.check_the_end(&[], &[(&lost, 0)]).await;
+    assert_eq!(stack.watchdog.metric(RELOADED).await, "0");
+    let (status, said) = stack.watchdog.ask_reload(Some(TOKEN)).await;
+    assert_eq!(status, 200, "{said}");
+    assert_eq!(stack.watchdog.metric(RELOADED).await, "1");
+    it_is_repaired_by_one_attempt(&stack, &lost).await;
+}
+
+#[tokio::test]
+async fn a_broken_configuration_leaves_an_acting_watchdog_acting() {
+    let stack = Stack::start(StackConfig::one_repository()).await;
+    stack.github.drop_pushes("auto", Times::Once);
+    let settings = WatchdogSettings::quick().without_token();
+    stack.start_watchdog(&settings).await;
+    let place = break_the_configuration(&stack, &settings.clone().observing());
+    stack.watchdog.reload();
+    stack.watchdog.wait_log(&place).await;
+
+    stack.approve("alpha", 1).await;
+    let lost = stack.wait_pending("alpha", 1, &[]).await;
+    it_is_repaired_by_one_attempt(&stack, &lost).await;
+    assert_eq!(stack.watchdog.metric(RELOADED).await, "0");
+
+    // Where it has no token of its own, it reloads for nobody.
+    stack.watchdog_config(&settings.observing());
+    for token in [None, Some(TOKEN), Some("")] {
+        let (status, said) = stack.watchdog.ask_reload(token).await;
+        assert_eq!(status, 403, "{token:?}: {said}");
+    }
+    let status = stack.watchdog.get_json("/api/v1/status").await.unwrap();
+    assert_eq!(status["mode"], "act");
+}
+
+const WRITABLE: &str = "ci_watchdog_journal_writable";
+
+/// The journal cannot be written: this is what all ways to look at the watchdog say.
+async fn the_journal_is_seen_to_be_gone(stack: &Stack, gate: &str) {
+    let held = held_by(stack, gate).await;
+    assert_eq!(held["verdict"], "no_show");
+    assert_eq!(held["hold"]["plan"], json!(["release_slot", "retry"]));
+    let (status, said) = stack.watchdog.look_at("/-/ready").await;
+    assert_eq!(status, 503, "{said}");
+    assert!(said.contains("the journal cannot be written"), "{said}");
+    let (status, said) = stack.watchdog.look_at("/-/healthy").await;
+    assert_eq!(status, 200, "everything else goes on: {said}");
+    assert_eq!(stack.watchdog.metric(WRITABLE).await, "0");
+    let page = stack.watchdog.get("/").await.unwrap();
+    let hold = format!("rerun held by {gate}");
+    for words in [&hold, "it cannot be written, so nothing is sent"] {
+        assert!(page.contains(words), "{words} is not in:\n{page}");
+    }
+    let explained = explain(stack).await;
+    let words = format!("rerun is held by the gate {gate}: ");
+    assert!(explained.contains(&words), "{explained}");
+}
+
+#[tokio::test]
+async fn without_its_journal_it_sends_nothing_and_with_it_goes_on() {
+    let stack = Stack::start(StackConfig::one_repository()).await;
+    stack.github.drop_pushes("auto", Times::Once);
+    stack.start_watchdog(&WatchdogSettings::quick()).await;
+    patience("the first look", async || {
+        (stack.watchdog.look_at("/-/ready").await.0 == 200).then_some(())
+    })
+    .await;
+    stack.watchdog.take_journal_away();
+    stack.approve("alpha", 1).await;
+    let lost = stack.wait_pending("alpha", 1, &[]).await;
+    the_journal_is_seen_to_be_gone(&stack, "journal").await;
+    stack.check_the_end(&[], &[(&lost, 0)]).await;
+
+    // A copy of it is not the journal.
+    stack.watchdog.put_another_journal();
+    stack.check_the_end(&[], &[(&lost, 0)]).await;
+    the_journal_is_seen_to_be_gone(&stack, "journal").await;
+
+    stack.watchdog.bring_journal_back();
+    it_is_repaired_by_one_attempt(&stack, &lost).await;
+    let (status, said) = stack.watchdog.look_at("/-/ready").await;
+    assert_eq!(status, 200, "{said}");
+    assert_eq!(stack.watchdog.metric(WRITABLE).await, "1");
+    let written = written(&stack).await;
     assert_eq!(
-        told(&stack),
-        [format!("release {lost}"), "retry #1".to_owned()]
+        written,
+        [
+            "release_slot",
+            "accepted",
+            "done",
+            "retry",
+            "accepted",
+            "effect"
+        ]
     );
-    check_the_end(&stack).await;
+}
+
+#[tokio::test]
+async fn a_journal_that_goes_in_the_middle_of_an_attempt_stops_it_there() {
+    let (stack, lost) = stack_with_a_lost_push().await;
+    let mut released = stack
+        .bridge
+        .hold_next_answer(Pattern::started().from(Sender::Watchdog));
+    stack.start_watchdog(&WatchdogSettings::quick()).await;
+    released.reached().await;
+    stack.watchdog.take_journal_away();
+    released.release();
+    // What it sent last is not settled, which comes before that nothing can be written.
+    the_journal_is_seen_to_be_gone(&stack, "in_doubt").await;
+    stack.wait_ticks(5).await;
+    assert_eq!(stack.told(), [release(&lost)]);
+    stack.watchdog.bring_journal_back();
+    // That the release was sent is in no record, so it goes once more, and the retry once.
+    let told = [release(&lost), release(&lost), retry("alpha", 1)];
+    it_is_merged_after(&stack, &lost, &told).await;
 }

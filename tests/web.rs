@@ -244,6 +244,7 @@ impl Bot for IdleBot {
 fn no_provider(
     _: ProviderName,
     _: &mut Keys<'_>,
+    _: &ci_watchdog::providers::Advice,
 ) -> Option<Box<dyn ci_watchdog::providers::Provider>> {
     None
 }
@@ -534,7 +535,6 @@ async fn the_page_says_in_words_what_is_empty_and_what_is_wrong() {
         "observing",
         "not settled",
         "the first look is under way",
-        "No bot waits for anything.",
         "No bot was read yet.",
         "Nothing was looked at yet.",
         "No provider told of its workers yet.",
@@ -549,6 +549,22 @@ async fn the_page_says_in_words_what_is_empty_and_what_is_wrong() {
         };
     });
     let sick = server.ask("GET", "/").await.body;
+    server.change(|report| {
+        *report = sample::report();
+        report.builds.clear();
+    });
+    let idle = server.ask("GET", "/").await.body;
+    assert!(idle.contains("No bot waits for anything."), "{idle}");
+    server.change(|report| {
+        *report = sample::report();
+        report.builds.clear();
+        report.sources[0].up = Some(false);
+    });
+    let silent = server.ask("GET", "/").await.body;
+    assert!(
+        silent.contains("What homu waits for is not known."),
+        "{silent}"
+    );
     assert!(
         sick.contains("it cannot be written, so nothing is sent (disk full)"),
         "{sick}"

@@ -294,19 +294,15 @@ impl App {
             .build(key)
             .and_then(|tracked| tracked.deaths.get(&Some(expectation.builder.clone())))
             .map_or(0, |death| death.looks);
-        let needed = self
-            .policy()
-            .builds
-            .builder(&key.repo, &expectation.builder)
-            .looks;
-        let confirmed = expectation.dead && looks >= needed;
+        let builder = Some(&expectation.builder);
+        let confirmed = expectation.dead && self.core.death_counts(key, builder, now);
         ExpectationReport {
             builder: expectation.builder.to_string(),
             provider: expectation.provider.as_ref().map(ToString::to_string),
             verdict: expectation.verdict,
             looks,
             confirmed,
-            stuck: confirmed || self.waits_too_long(build, expectation, now),
+            stuck: confirmed || expectation.overdue || self.waits_too_long(build, expectation, now),
             evidence: expectation.evidence.sentences(),
             deadline: expectation.deadline.map(|deadline| self.stamp(deadline)),
             run: expectation.run.as_ref().map(|run| run.id.to_string()),

@@ -261,6 +261,7 @@ impl App {
             bad: 0,
         };
         self.take_bots(now, bots, &mut tick);
+        self.follow_adapters();
         let (providers, in_time) = self.look_at_providers().await;
         late = late.or(in_time);
         self.take_providers(now, providers, &mut tick);
@@ -313,6 +314,13 @@ impl App {
         } else {
             None
         }
+    }
+
+    /// Takes what the adapters know now: a look may tell which bot it is, and so its timeouts.
+    fn follow_adapters(&mut self) {
+        let setup = setup::setup(&self.bots, &self.providers);
+        let policy = self.core.policy().clone();
+        self.core.configure(policy, setup);
     }
 
     /// Lets watched time go on over something that was expected to take so long at most.

@@ -6,11 +6,15 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 
+use url::Url;
+
 use crate::journal::Permit;
 use crate::keys::Keys;
 use crate::model::{
-    BotName, BotSnapshot, BuildKey, Outcome, ProbeError, RemedyRow, RepoName, Sha, SourceName,
+    BotName, BotSnapshot, BuildKey, CiSystem, Outcome, ProbeError, RemedyRow, RepoName, Sha,
+    SourceName,
 };
+use crate::secret::Secret;
 
 /// A future that an adapter's method returns.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -21,7 +25,23 @@ pub struct Kind {
     /// The word for it in the configuration.
     pub name: &'static str,
     /// Makes one from the rest of its table; `None` after having told a mistake. No network is used.
+    /// It asks for every key that there can be, also after a mistake: the others are told as unknown.
     pub connect: fn(BotName, &mut Keys<'_>) -> Option<Box<dyn Bot>>,
+}
+
+/// A CI system of one repository, as the bot's own configuration has it: advice for who reads it.
+#[derive(Clone, Debug)]
+pub struct KnownCi {
+    /// What it is.
+    pub system: CiSystem,
+    /// The file and the key in it that name the system, or would, for people.
+    pub place: String,
+    /// Its address, where one is given that can be asked.
+    pub url: Option<Url>,
+    /// The bot's user name there and its password.
+    pub login: Option<(String, Secret)>,
+    /// The bot's token there.
+    pub token: Option<Secret>,
 }
 
 /// Every kind of bot that there is.
@@ -42,8 +62,13 @@ pub trait Bot: Send + Sync {
     /// configuration checks use them before the first look.
     fn repos(&self) -> BTreeMap<RepoName, Vec<crate::model::BuilderName>>;
 
-    /// The bot's own timeout for a pending build, where it has one.
+    /// The bot's own timeout for a pending build, where it has one, as far as is known now.
     fn own_timeout(&self, repo: &RepoName) -> Option<std::time::Duration>;
+
+    /// The CI systems of its repositories, as far as its configuration tells of them.
+    fn known_ci(&self) -> Vec<KnownCi> {
+        Vec::new()
+    }
 
     /// Looks at everything that the bot says of itself, complete or an error.
     ///
@@ -59,7 +84,7 @@ pub trait Bot: Send + Sync {
         remembered: &'a BTreeMap<BuildKey, Sha>,
     ) -> BoxFuture<'a, Result<BotSnapshot, ProbeError>>;
 
-    /// The requests that it understands, each with the effect that proves it.
+    /// The requests that it understands, each with the effect that proves it, as far as is known now.
     fn rows(&self) -> &[RemedyRow];
 
     /// Sends the one request that the permit allows, once, and says what became of the sending.

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde_json::{Value, json};
 
 use super::daemon::{list, text, texts};
+use super::status::silent_bots;
 use super::{Explain, FAILED, OK, block_on, complain, daemon, history, load, say, say_json};
 use crate::config::Config;
 use crate::journal::{HistoryFilter, JournalError, Reader, Stamped};
@@ -113,10 +114,14 @@ pub(super) fn main(arguments: &Explain) -> u8 {
         say(&format!("The watchdog is not settled: {why}"));
     }
     if builds.is_empty() {
-        say(&format!(
-            "No bot waits for a build of {}#{}.",
-            wanted.repo, wanted.pull
-        ));
+        let (repo, pull) = (&wanted.repo, wanted.pull);
+        let silent = silent_bots(&status);
+        say(&if silent.is_empty() {
+            format!("No bot waits for a build of {repo}#{pull}.")
+        } else {
+            let silent = silent.join(", ");
+            format!("Whether {silent} waits for a build of {repo}#{pull} is not known.")
+        });
     }
     for build in &builds {
         say(&explain(build));

@@ -28,7 +28,7 @@ pub(super) fn main(arguments: &Common) -> u8 {
     say(&format!("{}\n", summary(&status)));
     let builds = builds.as_array().map_or(&[][..], Vec::as_slice);
     if builds.is_empty() {
-        say("No bot waits for anything.");
+        say(&nothing_pending(&status));
     } else {
         let now = text(&status, "at");
         let rows: Vec<Vec<String>> = builds.iter().map(|it| build(it, now)).collect();
@@ -114,6 +114,25 @@ fn build(build: &Value, now: &str) -> Vec<String> {
         since(text(build, "first_seen"), now),
         held,
     ]
+}
+
+/// The bots that gave no good answer at the last look.
+pub(super) fn silent_bots(status: &Value) -> Vec<&str> {
+    list(status, "sources")
+        .iter()
+        .filter(|source| source["role"] == "bot" && source["up"] != true)
+        .map(|source| text(source, "source"))
+        .collect()
+}
+
+/// What an empty list of builds means: that of a bot which does not answer, nothing is known.
+fn nothing_pending(status: &Value) -> String {
+    let silent = silent_bots(status);
+    if silent.is_empty() {
+        "No bot waits for anything.".to_owned()
+    } else {
+        format!("What {} waits for is not known.", silent.join(", "))
+    }
 }
 
 /// A time of the daemon's as it is seen at another of its times.

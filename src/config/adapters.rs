@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::bots::Bot;
+use crate::bots::{Bot, KnownCi};
 use crate::keys::Keys;
 use crate::model::{BotName, ProviderName};
-use crate::providers::Provider;
+use crate::providers::{Advice, Advised, Provider};
 
 use super::Kinds;
 
@@ -24,7 +24,7 @@ pub(super) struct Adapters {
 pub(super) fn read(root: &mut Keys<'_>, kinds: Kinds<'_>) -> Adapters {
     let mut names = Names::default();
     let (bots, complete) = bots(root, kinds, &mut names);
-    let providers = providers(root, kinds, &mut names);
+    let providers = providers(root, kinds, &mut names, &Known::of(&bots, complete));
     Adapters {
         bots,
         providers,
@@ -50,7 +50,6 @@ fn bots(root: &mut Keys<'_>, kinds: Kinds<'_>, names: &mut Names) -> (Vec<Box<dy
             continue;
         };
         let Some(bot) = (kind.connect)(BotName::new(name), &mut keys) else {
-            keys.give_up();
             continue;
         };
         // The GitHub behind a bot is a source of its own.
@@ -61,7 +60,12 @@ fn bots(root: &mut Keys<'_>, kinds: Kinds<'_>, names: &mut Names) -> (Vec<Box<dy
     (bots, complete)
 }
 
-fn providers(root: &mut Keys<'_>, kinds: Kinds<'_>, names: &mut Names) -> Vec<Box<dyn Provider>> {
+fn providers(
+    root: &mut Keys<'_>,
+    kinds: Kinds<'_>,
+    names: &mut Names,
+    known: &Known,
+) -> Vec<Box<dyn Provider>> {
     let choices: Vec<_> = kinds
         .providers
         .iter()
@@ -81,10 +85,8 @@ fn providers(root: &mut Keys<'_>, kinds: Kinds<'_>, names: &mut Names) -> Vec<Bo
         let Some(kind) = kind(&mut keys, &choices) else {
             continue;
         };
-        match (kind.connect)(ProviderName::new(name), &mut keys) {
-            Some(provider) => providers.push(provider),
-            None => keys.give_up(),
-        }
+        let advice = known.advice(kind.name);
+        providers.extend((kind.connect)(ProviderName::new(name), &mut keys, &advice));
     }
     providers
 }
@@ -109,6 +111,49 @@ fn words<T>(choices: &[(&str, T)]) -> String {
         .map(|(word, _)| format!("\"{word}\""))
         .collect();
     words.join(" or ")
+}
+
+/// What the bots' own configurations tell of CI systems.
+struct Known {
+    systems: Vec<KnownCi>,
+    /// Whether every bot of the file is asked.
+    complete: bool,
+}
+
+impl Known {
+    fn of(bots: &[Box<dyn Bot>], complete: bool) -> Self {
+        Self {
+            systems: bots.iter().flat_map(|bot| bot.known_ci()).collect(),
+            complete,
+        }
+    }
+
+    /// What is known of systems of one kind, which has the same name as a provider's.
+    fn advice(&self, kind: &str) -> Advice {
+        let mut advice = Advice {
+            incomplete: !self.complete,
+            ..Advice::default()
+        };
+        for known in self.systems.iter().filter(|it| it.system.as_str() == kind) {
+            let place = known.place.clone();
+            let Some(url) = &known.url else {
+                advice.without.push(place);
+                continue;
+            };
+            match advice.systems.iter_mut().find(|it| it.is_at(url)) {
+                Some(same) => {
+                    same.places.push(place);
+                    same.login = same.login.take().or_else(|| known.login.clone());
+                }
+                None => advice.systems.push(Advised {
+                    url: url.clone(),
+                    login: known.login.clone(),
+                    places: vec![place],
+                }),
+            }
+        }
+        advice
+    }
 }
 
 /// The names that are taken, over bots, the GitHub behind each, and providers alike: all are

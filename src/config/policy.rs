@@ -16,6 +16,8 @@ const ZONE_KEYS: [&str; 6] = [
     "outage_share",
     "reruns_per_zone_hour",
 ];
+/// The keys of `timeouts` that no single builder can set apart.
+const QUEUE_KEYS: &[&str] = &["wedged"];
 /// How many known names a warning lists.
 const LISTED_MAX: usize = 20;
 
@@ -30,7 +32,7 @@ pub(super) fn read(root: &mut Keys<'_>, known: Option<&Labels>) -> Policy {
     let mut policy = Policy {
         mode: root.choice("mode", &modes).unwrap_or(usual.mode),
         tick: tick(root, usual.tick),
-        timeouts: Scoped::same(timeouts(root, &Timeouts::default())),
+        timeouts: Scoped::same(timeouts(root, &Timeouts::default(), &[])),
         builds: Scoped::default(),
         zones: ZoneSafety::default(),
     };
@@ -57,10 +59,16 @@ fn tick(root: &mut Keys<'_>, usual: Duration) -> Duration {
     }
 }
 
-fn timeouts(outer: &mut Keys<'_>, around: &Timeouts) -> Timeouts {
+fn timeouts(outer: &mut Keys<'_>, around: &Timeouts, queue_keys: &[&str]) -> Timeouts {
     let Some(mut keys) = outer.table("timeouts") else {
         return around.clone();
     };
+    for key in queue_keys {
+        keys.refuse(
+            key,
+            "belongs to a queue, which the builders of a repository share; write it under [repo.LABEL.timeouts]",
+        );
+    }
     let mut time = |key, around| keys.duration(key).unwrap_or(around);
     Timeouts {
         start: time("start", around.start),
@@ -124,8 +132,9 @@ fn scope(
     keys: &mut Keys<'_>,
     timeouts_around: &Timeouts,
     around: &BuildSafety,
+    queue_keys: &[&str],
 ) -> (Timeouts, BuildSafety) {
-    let timeouts = timeouts(keys, timeouts_around);
+    let timeouts = timeouts(keys, timeouts_around, queue_keys);
     let safety = match keys.table("safety") {
         Some(mut keys) => {
             for key in ZONE_KEYS {
@@ -150,7 +159,7 @@ fn repo_scope(policy: &mut Policy, repo: RepoName, keys: &mut Keys<'_>, known: O
             format!("no bot has a repository {repo:?}", repo = repo.as_str()) + &names,
         );
     }
-    let (timeouts, safety) = scope(keys, &policy.timeouts.global, &policy.builds.global);
+    let (timeouts, safety) = scope(keys, &policy.timeouts.global, &policy.builds.global, &[]);
     for (builder, mut keys) in keys.named_tables("builder") {
         let builder = BuilderName::new(builder);
         if let Some(known) = builders.filter(|known| !known.contains(&builder)) {
@@ -158,7 +167,7 @@ fn repo_scope(policy: &mut Policy, repo: RepoName, keys: &mut Keys<'_>, known: O
             let message = format!("{repo} has no builder {:?}", builder.as_str()) + &names;
             keys.warning("", message);
         }
-        let (timeouts, safety) = scope(&mut keys, &timeouts, &safety);
+        let (timeouts, safety) = scope(&mut keys, &timeouts, &safety, QUEUE_KEYS);
         let key = (repo.clone(), builder);
         policy.timeouts.builders.insert(key.clone(), timeouts);
         policy.builds.builders.insert(key, safety);

@@ -18,7 +18,7 @@ use crate::model::{
     Sighting, SightingCause, Step, StepKind, Verdict,
 };
 
-/// What the core knows of the set-up; it changes with the configuration only.
+/// What the core knows of the set-up: the configuration's, and what adapters learned of their bots.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
     /// Which provider serves what.
@@ -99,10 +99,14 @@ impl Core {
         core
     }
 
-    /// Takes a new configuration; what is known and was done stays.
+    /// Takes a new configuration; what was done stays, and what is known of the sources that it
+    /// still has.
     pub fn configure(&mut self, policy: Policy, setup: Setup) {
         self.policy = policy;
         self.setup = setup;
+        let bots = self.setup.rows.keys().collect();
+        let providers = self.setup.routes.0.values().flatten().collect();
+        self.ledger.retain(&bots, &providers);
     }
 
     /// Takes what an operator, Alertmanager and the journal say.
@@ -255,6 +259,16 @@ impl Core {
         &self.zones
     }
 
+    /// Whether something was found dead in enough looks and for long enough: a builder of a build, or
+    /// the build itself.
+    pub fn death_counts(&self, key: &BuildKey, builder: Option<&BuilderName>, now: Moment) -> bool {
+        let needed = self.looks_needed(key, builder);
+        let tracked = self.ledger.build(key);
+        tracked
+            .and_then(|tracked| tracked.deaths.get(&builder.cloned()))
+            .is_some_and(|death| death.counts(needed, self.policy.tick, now))
+    }
+
     /// Whether we are settled.
     ///
     /// # Errors
@@ -317,30 +331,18 @@ impl Core {
                 // Nothing new was seen: the count stays as it is.
                 continue;
             }
-            let own_dead = build.own == Some(Verdict::Orphaned);
-            self.count_one(
-                now,
-                key,
-                None,
-                own_dead,
-                own_dead.then_some(Verdict::Orphaned),
-                now,
-                &mut decision.detected,
-            );
+            if build.own == Some(Verdict::Orphaned) {
+                let detected = self.count_death(now, key, None, Verdict::Orphaned, now);
+                decision.detected.extend(detected);
+            } else {
+                self.ledger.clear_death(key, None);
+            }
             for expectation in &build.expectations {
                 let builder = Some(&expectation.builder);
                 if expectation.dead {
-                    let verdict = Some(expectation.verdict);
-                    let sign = expectation.last_sign;
-                    self.count_one(
-                        now,
-                        key,
-                        builder,
-                        true,
-                        verdict,
-                        sign,
-                        &mut decision.detected,
-                    );
+                    let (verdict, sign) = (expectation.verdict, expectation.last_sign);
+                    let detected = self.count_death(now, key, builder, verdict, sign);
+                    decision.detected.extend(detected);
                 } else if self.ledger.clear_death(key, builder).is_some()
                     && shows_life(expectation.verdict)
                 {
@@ -350,40 +352,24 @@ impl Core {
         }
     }
 
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one place counts, two places call it"
-    )]
-    fn count_one(
+    /// Counts a look that found a build, or a builder of it, dead, and tells of the death once it
+    /// counts.
+    fn count_death(
         &mut self,
         now: Moment,
         key: &BuildKey,
         builder: Option<&BuilderName>,
-        dead: bool,
-        verdict: Option<Verdict>,
+        verdict: Verdict,
         last_sign: Moment,
-        detected: &mut Vec<Detected>,
-    ) {
-        if !dead {
-            self.ledger.clear_death(key, builder);
-            return;
-        }
-        let looks = self.ledger.count_death(now, key, builder);
-        let needed = match builder {
-            Some(builder) => self.policy.builds.builder(&key.repo, builder).looks,
-            None => self.policy.builds.repo(&key.repo).looks,
-        };
-        if looks >= needed
-            && self.ledger.announce_death(key, builder)
-            && let Some(verdict) = verdict
-        {
-            detected.push(Detected {
-                key: key.clone(),
-                builder: builder.cloned(),
-                verdict,
-                after: now.since(last_sign),
-            });
-        }
+    ) -> Option<Detected> {
+        let death = self.ledger.count_death(now, key, builder)?;
+        let counts = death.counts(self.looks_needed(key, builder), self.policy.tick, now);
+        (counts && self.ledger.announce_death(key, builder)).then(|| Detected {
+            key: key.clone(),
+            builder: builder.cloned(),
+            verdict,
+            after: now.since(last_sign),
+        })
     }
 
     /// The last look before a request counts no death, but a sign of life in it ends one.
@@ -403,35 +389,40 @@ impl Core {
         }
     }
 
-    /// Whether the bot and every provider of a build were looked at in this very tick.
+    fn looks_needed(&self, key: &BuildKey, builder: Option<&BuilderName>) -> u32 {
+        match builder {
+            Some(builder) => self.policy.builds.builder(&key.repo, builder).looks,
+            None => self.policy.builds.repo(&key.repo).looks,
+        }
+    }
+
+    /// Whether the bot and every provider that has a builder of a build were looked at in this very
+    /// tick.
     fn looked_now(&self, now: Moment, build: &BuildJudgement) -> bool {
         let bot = self.ledger.bot(&build.id.key.bot);
+        let mut witnesses = build.expectations.iter().flat_map(|e| {
+            let providers = self.setup.routes.providers(e.system).iter();
+            let sources = providers.filter_map(|name| self.ledger.provider(name));
+            sources.filter(|source| {
+                source
+                    .snapshot
+                    .as_ref()
+                    .is_none_or(|(_, snapshot)| snapshot.pools.contains_key(&e.builder))
+            })
+        });
         bot.and_then(|source| source.seen_at()) == Some(now)
-            && build
-                .expectations
-                .iter()
-                .filter_map(|e| e.provider.as_ref())
-                .all(|provider| {
-                    self.ledger.provider(provider).and_then(|s| s.seen_at()) == Some(now)
-                })
+            && witnesses.all(|source| source.seen_at() == Some(now))
     }
 
     fn watch_zones(&mut self, now: Moment, builds: &[BuildJudgement]) {
-        let ledger = &self.ledger;
-        let policy = &self.policy;
+        let mut zones = std::mem::take(&mut self.zones);
         let confirmed = |build: &BuildJudgement, builder: &BuilderName| {
-            let key = &build.id.key;
-            let needed = policy.builds.builder(&key.repo, builder).looks;
-            ledger.build(key).is_some_and(|tracked| {
-                tracked
-                    .deaths
-                    .get(&Some(builder.clone()))
-                    .is_some_and(|death| death.looks >= needed)
-            })
+            self.death_counts(&build.id.key, Some(builder), now)
         };
-        let ended = self.zones.observe(ledger, builds, &confirmed, policy, now);
-        for zone in ended {
-            self.ledger.restart_zone(now, &self.setup.routes, &zone);
+        let over = zones.observe(&self.ledger, builds, &confirmed, &self.policy, now);
+        self.zones = zones;
+        for (zone, gap) in over {
+            self.ledger.shift_zone(now, &self.setup.routes, &zone, gap);
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::history::effect_deadline;
 use super::judge::BuildJudgement;
 use super::plan::{Attempt, Desk};
-use super::policy::{Mode, OnSilence, Policy};
+use super::policy::{BuildSafety, Mode, OnSilence, Policy};
 use super::zones::{OutageCause, ZoneState};
 use crate::model::{
     AttemptId, BuildKey, BuilderName, Gate, GithubState, Intent, Moment, Outcome, Remedy, RepoName,
@@ -172,7 +172,7 @@ fn begun_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
             .until(next)
         });
     }
-    let next = last + effect_deadline(None, desk.policy, attempt.id.target.repo());
+    let next = last + effect_deadline(None, desk.policy, &attempt.id.target, &attempt.zones);
     (desk.now < next).then(|| {
         Shut::new(
             Gate::MessageSent,
@@ -189,7 +189,7 @@ fn unsent_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
         return None;
     }
     let (last, times) = desk.history.unsent(&attempt.id.target, attempt.id.remedy)?;
-    let pause = effect_deadline(None, desk.policy, attempt.id.target.repo());
+    let pause = effect_deadline(None, desk.policy, &attempt.id.target, &attempt.zones);
     let next = last + pause.saturating_mul(times).min(PAUSE_MAX);
     (desk.now < next).then(|| {
         Shut::new(
@@ -215,7 +215,6 @@ fn blocks(open: &Intent, attempt: &Attempt) -> bool {
 
 fn tell_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
     let target = &attempt.id.target;
-    let repo = target.repo();
     let sent: Vec<_> = desk.history.tells(target, attempt.id.remedy).collect();
     if let Some(last) = sent.last() {
         let times = u32::try_from(sent.len()).unwrap_or(u32::MAX);
@@ -223,7 +222,7 @@ fn tell_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
             .rows
             .get(target.bot())
             .and_then(|rows| rows.iter().find(|row| row.kind == last.intent.step.kind()));
-        let next = last.at + effect_deadline(row, desk.policy, repo);
+        let next = last.at + effect_deadline(row, desk.policy, target, &attempt.zones);
         let word = match &last.outcome {
             Some((_, Outcome::Refused(why))) => format!("refused: {why}"),
             Some((_, Outcome::Unanswered(why))) => format!("unanswered: {why}"),
@@ -293,30 +292,28 @@ fn rerun_gate(
 fn confirmed_gate(desk: Desk<'_>, build: &BuildJudgement) -> Option<Shut> {
     let key = &build.id.key;
     let tracked = desk.ledger.build(key)?;
-    let looks_at = |builder: Option<&BuilderName>| {
-        tracked
-            .deaths
-            .get(&builder.cloned())
-            .map_or(0, |death| death.looks)
-    };
-    let (fewest, needed) = if build.own == Some(Verdict::Orphaned) {
-        (looks_at(None), desk.policy.builds.repo(&key.repo).looks)
+    let dead: Vec<Option<&BuilderName>> = if build.own == Some(Verdict::Orphaned) {
+        vec![None]
     } else {
-        build
-            .expectations
-            .iter()
-            .filter(|e| e.dead)
-            .map(|e| {
-                let needed = desk.policy.builds.builder(&key.repo, &e.builder).looks;
-                (looks_at(Some(&e.builder)), needed)
-            })
-            .min_by_key(|(looks, needed)| i64::from(*looks) - i64::from(*needed))?
+        let dead = build.expectations.iter().filter(|e| e.dead);
+        dead.map(|e| Some(&e.builder)).collect()
     };
-    (fewest < needed).then(|| {
-        Shut::new(
-            Gate::Confirming,
-            format!("found dead in {fewest} looks in a row of {needed}"),
-        )
+    dead.into_iter().find_map(|builder| {
+        let needed = match builder {
+            Some(builder) => desk.policy.builds.builder(&key.repo, builder).looks,
+            None => desk.policy.builds.repo(&key.repo).looks,
+        };
+        let death = tracked.deaths.get(&builder.cloned());
+        let counts = death.is_some_and(|death| death.counts(needed, desk.policy.tick, desk.now));
+        (!counts).then(|| {
+            Shut::new(
+                Gate::Confirming,
+                format!(
+                    "found dead in {} looks in a row of {needed}",
+                    death.map_or(0, |death| death.looks)
+                ),
+            )
+        })
     })
 }
 
@@ -366,9 +363,28 @@ fn silence_gate(desk: Desk<'_>, build: &BuildJudgement) -> Option<Shut> {
         })
 }
 
+/// The limits on a rerun of a build: of each, the strictest of those of its dead builders. An orphan
+/// has no builder that is to blame; the repository's bind it.
+fn strictest(desk: Desk<'_>, build: &BuildJudgement) -> BuildSafety {
+    let repo = &build.id.key.repo;
+    let dead = build.expectations.iter().filter(|e| e.dead);
+    let limits = dead.map(|e| desk.policy.builds.builder(repo, &e.builder).clone());
+    let strictest = limits.reduce(|a, b| BuildSafety {
+        looks: a.looks.max(b.looks),
+        source_good_for: a.source_good_for.max(b.source_good_for),
+        cooldown: a.cooldown.max(b.cooldown),
+        reruns_per_pull: a.reruns_per_pull.min(b.reruns_per_pull),
+        on_silence: match (a.on_silence, b.on_silence) {
+            (OnSilence::Retry, OnSilence::Retry) => OnSilence::Retry,
+            (OnSilence::Alert, _) | (_, OnSilence::Alert) => OnSilence::Alert,
+        },
+    });
+    strictest.unwrap_or_else(|| desk.policy.builds.repo(repo).clone())
+}
+
 fn sources_gate(desk: Desk<'_>, attempt: &Attempt, build: &BuildJudgement) -> Option<Shut> {
     let key = &build.id.key;
-    let needed = desk.policy.builds.repo(&key.repo).source_good_for;
+    let needed = strictest(desk, build).source_good_for;
     for (provider, _) in &attempt.zones {
         let health = desk.ledger.provider(provider).map(|source| &source.health);
         let good = health.and_then(|health| health.good_for(desk.now));
@@ -472,7 +488,7 @@ fn budgets_gate(
     planned_rerun: bool,
 ) -> Option<Shut> {
     let key = &build.id.key;
-    let safety = desk.policy.builds.repo(&key.repo);
+    let safety = strictest(desk, build);
     if let Some((last, count)) = desk.history.last_rerun(key, desk.now) {
         let until = last + cooldown(safety.cooldown, count, &attempt.id);
         if desk.now < until {

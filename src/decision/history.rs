@@ -7,8 +7,8 @@ use super::ledger::Ledger;
 use super::policy::Policy;
 use crate::model::{
     AttemptId, BotName, BuildId, BuildKey, BuilderName, Closing, Effect, Intent, IntentId, Moment,
-    Outcome, ProviderName, PullOnGithub, Record, Remedy, RemedyRow, RepoName, Sha, SightingCause,
-    Step, StepKind, Target, Told, WorkerName,
+    Outcome, ProviderName, PullOnGithub, Record, Remedy, RemedyRow, Sha, SightingCause, Step,
+    StepKind, Target, Told, WorkerName,
 };
 
 /// How much of the past is kept in memory, records; budgets look back a day at most.
@@ -374,10 +374,26 @@ impl History {
     }
 }
 
-/// How long a bot may take to show a request's effect.
-pub fn effect_deadline(row: Option<&RemedyRow>, policy: &Policy, repo: &RepoName) -> Duration {
+/// How long a bot may take to show a request's effect: the longest of the builders that the request
+/// is for, and not less than the bot's adapter asks for.
+pub fn effect_deadline(
+    row: Option<&RemedyRow>,
+    policy: &Policy,
+    target: &Target,
+    zones: &BTreeSet<(ProviderName, BuilderName)>,
+) -> Duration {
+    let builders = match target {
+        Target::Expectation { builder, .. } => vec![builder],
+        Target::Build(_) | Target::Pull { .. } | Target::Queue { .. } => {
+            zones.iter().map(|(_, builder)| builder).collect()
+        }
+    };
+    let timeouts = policy.timeouts.of(target.repo(), builders);
     let least = row.map_or(Duration::ZERO, |row| row.deadline_min);
-    policy.timeouts.repo(repo).effect.max(least)
+    timeouts
+        .iter()
+        .map(|timeouts| timeouts.effect)
+        .fold(least, Duration::max)
 }
 
 /// Whether a kind of request is the one that a remedy is about; the others only prepare it.
@@ -422,7 +438,7 @@ fn closing(
     if effect_seen(effect, state, ledger) {
         return Some(Closing::Effect);
     }
-    let mut wait = effect_deadline(row, policy, target.repo());
+    let mut wait = effect_deadline(row, policy, target, &state.intent.zones);
     if state.outcome.is_none() || state.in_doubt() {
         wait += Policy::ACT_DEADLINE + Policy::HTTP_TIMEOUT;
     }

@@ -1,9 +1,10 @@
 //! From what is known to verdicts, each with its evidence.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::history::History;
-use super::ledger::{Ledger, Routes, SourceHealth, bot_source, provider_source};
+use super::ledger::{Ledger, Routes, Source, SourceHealth, bot_source, provider_source};
 use super::policy::{Policy, Timeouts};
 use super::tracked::{Tracked, lacking};
 use crate::model::{
@@ -33,6 +34,8 @@ pub struct Judgement {
     pub dead: bool,
     /// Whether the bot lacks its result.
     pub lacking: bool,
+    /// Whether it lives although its build is older than any may be: people should look.
+    pub overdue: bool,
     /// The run that was judged.
     pub run: Option<Run>,
     /// When that run's last heartbeat was seen.
@@ -210,7 +213,12 @@ fn judge_whole(
     expectations: &[Judgement],
 ) -> (Option<Verdict>, Evidence, Option<Moment>) {
     let key = &tracked.id.key;
-    let timeouts = bench.policy.timeouts.repo(&key.repo);
+    let builders = expectations.iter().map(|e| &e.builder);
+    let timeouts = bench.policy.timeouts.of(&key.repo, builders);
+    // Of what differs between its builders, the whole goes by the longest.
+    let longest = |time: fn(&Timeouts) -> Duration| {
+        timeouts.iter().map(|it| time(it)).max().unwrap_or_default()
+    };
     if bot_silence(bench, &key.bot).is_some() {
         return (None, Evidence::default(), None);
     }
@@ -224,7 +232,7 @@ fn judge_whole(
                 Fact::PullClosed
             }
         };
-        let deadline = since + timeouts.outdated;
+        let deadline = since + longest(|timeouts| timeouts.outdated);
         let own = (bench.now >= deadline).then_some(Verdict::Outdated);
         return (own, Evidence::of(fact), Some(deadline));
     }
@@ -242,7 +250,7 @@ fn judge_whole(
             page: "pending".to_owned(),
         },
     };
-    let deadline = since + timeouts.orphaned;
+    let deadline = since + longest(|timeouts| timeouts.orphaned);
     // Without a merge SHA nothing can be looked up; a run of a commit that is known may live.
     let maybe_alive = tracked.merge_sha.is_some()
         && expectations.iter().any(|e| {
@@ -270,7 +278,6 @@ fn judge_whole(
 }
 
 fn judge_expectation(bench: Bench<'_>, tracked: &Tracked, expectation: &Expectation) -> Judgement {
-    let key = &tracked.id.key;
     let mut judgement = Judgement {
         builder: expectation.builder.clone(),
         system: expectation.system,
@@ -281,6 +288,7 @@ fn judge_expectation(bench: Bench<'_>, tracked: &Tracked, expectation: &Expectat
         last_sign: tracked.first_seen,
         dead: false,
         lacking: lacking(&expectation.told),
+        overdue: false,
         run: None,
         heartbeat: None,
         lost_worker: None,
@@ -303,47 +311,111 @@ fn judge_expectation(bench: Bench<'_>, tracked: &Tracked, expectation: &Expectat
             judgement.evidence = Evidence::of(unknown.fact);
             judgement.waiting_since = Some(unknown.since.unwrap_or(tracked.first_seen));
         }
-        Ok(look) => {
-            judgement.provider = Some(look.provider.clone());
-            let timeouts = bench
-                .policy
-                .timeouts
-                .builder(&key.repo, &expectation.builder);
-            match &expectation.told {
-                Told::Nothing => judgement.evidence.0.push(Fact::BotHasNothing),
-                Told::Started { url } => judgement
-                    .evidence
-                    .0
-                    .push(Fact::BotHasStart { url: url.clone() }),
-                Told::Red { url } => judgement
-                    .evidence
-                    .0
-                    .push(Fact::RedRowFromBefore { url: url.clone() }),
-                Told::Green { .. } => {}
+        Ok(hearing) => {
+            let heard = hearing
+                .looks
+                .iter()
+                .map(|look| judge_at(bench, tracked, expectation, look, judgement.clone()));
+            if let Some(liveliest) = heard.min_by_key(liveliness) {
+                judgement = liveliest;
             }
-            if !tracked.before.is_empty() {
-                judgement.evidence.0.push(Fact::RunsFromBefore {
-                    runs: tracked.before.len(),
-                });
-            }
-            let counting: Vec<&Run> = tracked
-                .runs_of(look.snapshot, &expectation.builder)
-                .filter(|run| !before_red_row(&expectation.told, run))
-                .collect();
-            if counting.is_empty() {
-                judge_absence(bench, tracked, timeouts, &look, &mut judgement);
-            } else {
-                let judge = |run: &&Run| {
-                    let mut one = judgement.clone();
-                    judge_run(bench, tracked, expectation, timeouts, &look, run, &mut one);
-                    one
-                };
-                judgement = of_runs(counting.iter().rev().map(judge)).unwrap_or(judgement);
-                doubt_vanished(tracked, &look, &mut judgement);
+            if let (true, Some(silence)) = (judgement.dead, hearing.silent) {
+                judgement.verdict = Verdict::Unknown;
+                judgement.dead = false;
+                judgement.evidence.0.push(silence.fact);
+                judgement.waiting_since = Some(silence.since.unwrap_or(tracked.first_seen));
             }
         }
     }
+    mark_overdue(bench, tracked, &mut judgement);
     judgement
+}
+
+/// What one provider's fresh word comes to.
+fn judge_at(
+    bench: Bench<'_>,
+    tracked: &Tracked,
+    expectation: &Expectation,
+    look: &LookAt<'_>,
+    mut judgement: Judgement,
+) -> Judgement {
+    judgement.provider = Some(look.provider.clone());
+    let timeouts = bench
+        .policy
+        .timeouts
+        .builder(&tracked.id.key.repo, &expectation.builder);
+    match &expectation.told {
+        Told::Nothing => judgement.evidence.0.push(Fact::BotHasNothing),
+        Told::Started { url } => judgement
+            .evidence
+            .0
+            .push(Fact::BotHasStart { url: url.clone() }),
+        Told::Red { url } => judgement
+            .evidence
+            .0
+            .push(Fact::RedRowFromBefore { url: url.clone() }),
+        Told::Green { .. } => {}
+    }
+    if !tracked.before.is_empty() {
+        judgement.evidence.0.push(Fact::RunsFromBefore {
+            runs: tracked.before.len(),
+        });
+    }
+    let counting: Vec<&Run> = tracked
+        .runs_of(look.snapshot, &expectation.builder)
+        .filter(|run| !before_red_row(&expectation.told, run))
+        .collect();
+    if counting.is_empty() {
+        judge_absence(bench, tracked, timeouts, look, &mut judgement);
+    } else {
+        let judge = |run: &&Run| {
+            let mut one = judgement.clone();
+            judge_run(bench, tracked, expectation, timeouts, look, run, &mut one);
+            one
+        };
+        judgement = of_runs(counting.iter().rev().map(judge)).unwrap_or(judgement);
+        doubt_vanished(tracked, look, &mut judgement);
+    }
+    judgement
+}
+
+/// Orders the words of several providers that have one builder: the run may be at any of them, so
+/// the liveliest counts, and nothing is dead before it is dead at all of them.
+fn liveliness(judgement: &Judgement) -> u8 {
+    if judgement.dead {
+        // One that had a run says more than one that never had.
+        return if judgement.run.is_some() { 6 } else { 7 };
+    }
+    let green = judgement.report.as_ref().map(|report| report.green);
+    match judgement.verdict {
+        Verdict::Unreported if green == Some(true) => 0,
+        Verdict::Alive | Verdict::Reported => 1,
+        Verdict::Queued | Verdict::Starved => 2,
+        Verdict::Unreported => 3,
+        Verdict::Unknown => 4,
+        Verdict::Starting
+        | Verdict::Outdated
+        | Verdict::Wedged
+        | Verdict::Orphaned
+        | Verdict::Stalled
+        | Verdict::WorkerLost
+        | Verdict::NoShow => 5,
+    }
+}
+
+/// A run may show life for ever; people are told once its build is older than any may be.
+fn mark_overdue(bench: Bench<'_>, tracked: &Tracked, judgement: &mut Judgement) {
+    let repo = &tracked.id.key.repo;
+    let total = bench
+        .policy
+        .timeouts
+        .builder(repo, &judgement.builder)
+        .total;
+    let age = bench.now.since(tracked.first_seen);
+    if judgement.lacking && judgement.verdict == Verdict::Alive && age >= total {
+        judgement.overdue = true;
+        judgement.evidence.0.push(Fact::OlderThanAny { age, total });
+    }
 }
 
 /// The newest run's judgement, unless that is dead and an older run is alive or green: the bot takes
@@ -408,12 +480,19 @@ struct Silence {
     since: Option<Moment>,
 }
 
+/// What every provider says that has the builder.
+struct Hearing<'a> {
+    looks: Vec<LookAt<'a>>,
+    /// One that may have it, and does not answer.
+    silent: Option<Silence>,
+}
+
 /// Everything that must be known before anything is concluded.
 fn witnesses<'a>(
     bench: Bench<'a>,
     tracked: &'a Tracked,
     expectation: &Expectation,
-) -> Result<LookAt<'a>, Silence> {
+) -> Result<Hearing<'a>, Silence> {
     let unknown = |fact, since| Silence {
         provider: None,
         fact,
@@ -438,19 +517,21 @@ fn witnesses<'a>(
             since: None,
         });
     };
+    let mut looks = Vec::new();
     let mut silent = None;
     for provider in candidates {
         let source = bench.ledger.provider(provider);
         let fresh = source.and_then(|s| s.fresh(bench.now, bench.policy.snapshot_life()));
         match fresh {
             Some(snapshot) if snapshot.pools.contains_key(&expectation.builder) => {
-                return Ok(LookAt {
+                looks.push(LookAt {
                     provider,
                     snapshot,
                     sha,
                 });
             }
             Some(_) => {}
+            None if lacked(source, &expectation.builder) => {}
             None => {
                 let (fact, since) = silence(
                     bench.now,
@@ -465,6 +546,9 @@ fn witnesses<'a>(
             }
         }
     }
+    if !looks.is_empty() {
+        return Ok(Hearing { looks, silent });
+    }
     Err(silent.unwrap_or_else(|| Silence {
         provider: candidates.first().cloned(),
         fact: Fact::NoSuchBuilder {
@@ -472,6 +556,13 @@ fn witnesses<'a>(
         },
         since: None,
     }))
+}
+
+/// Whether a provider that is silent now did not have a builder when it last answered.
+fn lacked(source: Option<&Source<ProviderSnapshot>>, builder: &BuilderName) -> bool {
+    source
+        .and_then(|source| source.snapshot.as_ref())
+        .is_some_and(|(_, snapshot)| !snapshot.pools.contains_key(builder))
 }
 
 fn bot_silence(bench: Bench<'_>, bot: &BotName) -> Option<(Fact, Option<Moment>)> {
@@ -498,7 +589,7 @@ fn silence(
             Fact::SourceSilent {
                 source,
                 detail: error.to_string(),
-                since: since.map_or(std::time::Duration::ZERO, |since| now.since(since)),
+                since: since.map_or(Duration::ZERO, |since| now.since(since)),
             },
             since,
         ),

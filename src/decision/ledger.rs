@@ -138,6 +138,19 @@ impl Ledger {
             .insert(sighting.build.key.clone(), sighting.clone());
     }
 
+    /// Forgets the bots and providers that are not configured any more, with their builds and queues.
+    pub fn retain(&mut self, bots: &BTreeSet<&BotName>, providers: &BTreeSet<&ProviderName>) {
+        self.bots.retain(|bot, _| bots.contains(bot));
+        self.githubs.retain(|bot, _| bots.contains(bot));
+        self.remembered.retain(|bot, _| bots.contains(bot));
+        self.builds.retain(|key, _| bots.contains(&key.bot));
+        self.past.retain(|key, _| bots.contains(&key.bot));
+        self.restored.retain(|key, _| bots.contains(&key.bot));
+        self.queues.retain(|(bot, _), _| bots.contains(bot));
+        self.providers
+            .retain(|provider, _| providers.contains(provider));
+    }
+
     /// Folds in a look at a bot; `life` is how long a snapshot may be used.
     pub fn record_bot(
         &mut self,
@@ -291,12 +304,14 @@ impl Ledger {
         }
     }
 
-    /// Restarts every age of the builds that a zone serves: its outage is over.
-    pub fn restart_zone(
+    /// Moves every age of the builds that a zone serves by the time of its outage: in that time
+    /// nothing could be expected of it.
+    pub fn shift_zone(
         &mut self,
         now: Moment,
         routes: &Routes,
         zone: &(ProviderName, BuilderName),
+        gap: Duration,
     ) {
         for tracked in self.builds.values_mut() {
             let served = tracked
@@ -305,8 +320,7 @@ impl Ledger {
                 .iter()
                 .any(|e| e.builder == zone.1 && routes.providers(e.system).contains(&zone.0));
             if served {
-                tracked.start_from = now;
-                tracked.restart(now);
+                tracked.shift(now, gap);
             }
         }
     }
@@ -406,23 +420,22 @@ impl Ledger {
         suspects
     }
 
-    /// Counts a look that found something dead, and gives back how many in a row there were.
+    /// Counts a look that found something dead, and gives back the death; `None` where the build
+    /// is not pending.
     pub fn count_death(
         &mut self,
         now: Moment,
         key: &BuildKey,
         builder: Option<&BuilderName>,
-    ) -> u32 {
-        let Some(tracked) = self.builds.get_mut(key) else {
-            return 0;
-        };
+    ) -> Option<Death> {
+        let tracked = self.builds.get_mut(key)?;
         let death = tracked.deaths.entry(builder.cloned()).or_insert(Death {
             looks: 0,
             since: now,
             announced: false,
         });
         death.looks = death.looks.saturating_add(1);
-        death.looks
+        Some(*death)
     }
 
     /// Marks a death as told; `true` the first time.

@@ -40,7 +40,8 @@ pub struct Timeouts {
     pub worker_lost: Duration,
     /// How long a run may be queued before people are told.
     pub queue: Duration,
-    /// How long a build may take in all.
+    /// How long a build may take in all; people are told of one that is older, whatever its signs of
+    /// life.
     pub total: Duration,
     /// From a request to its effect.
     pub effect: Duration,
@@ -161,6 +162,22 @@ impl<T> Scoped<T> {
     /// The value for a repository.
     pub fn repo(&self, repo: &RepoName) -> &T {
         self.repos.get(repo).unwrap_or(&self.global)
+    }
+
+    /// The values that something of these builders of a repository goes by; where it is of no builder,
+    /// the repository's.
+    pub fn of<'a>(
+        &'a self,
+        repo: &RepoName,
+        builders: impl IntoIterator<Item = &'a BuilderName>,
+    ) -> Vec<&'a T> {
+        let builders = builders.into_iter();
+        let values: Vec<&T> = builders.map(|it| self.builder(repo, it)).collect();
+        if values.is_empty() {
+            vec![self.repo(repo)]
+        } else {
+            values
+        }
     }
 
     /// Every value with the scope that it is for, in words of the configuration.

@@ -41,7 +41,7 @@ pub fn judge_queues(bench: Bench<'_>, builds: &[BuildJudgement]) -> Vec<QueueJud
         // A build that is about to start may hold the slot that the queue waits for.
         let starting = builds
             .iter()
-            .any(|build| &build.id.key.bot == bot && build.may_be_starting());
+            .find(|build| &build.id.key.bot == bot && build.may_be_starting());
         let github_failed = match &snapshot.github {
             GithubState::Failed(_) => true,
             GithubState::NotConfigured | GithubState::Good(_) => false,
@@ -76,7 +76,8 @@ struct QueueFacts<'a> {
     approved: &'a [ApprovedPull],
     startable: &'a [&'a ApprovedPull],
     pending: bool,
-    starting: bool,
+    /// A build of the bot that may hold the start slot.
+    starting: Option<&'a BuildJudgement>,
     unknown: bool,
 }
 
@@ -88,7 +89,8 @@ fn judge_queue(
 ) -> QueueJudgement {
     let timeouts = bench.policy.timeouts.repo(repo);
     let known = bench.ledger.queue(bot, repo);
-    let idle = !facts.pending && !facts.starting && !facts.unknown && !facts.startable.is_empty();
+    let waits = !facts.pending && !facts.unknown && !facts.startable.is_empty();
+    let idle = waits && facts.starting.is_none();
     let since = known.and_then(|queue| queue.idle_since).filter(|_| idle);
     let deadline = since.map(|since| since + timeouts.wedged);
     let outdated: Vec<(u64, PullOnGithub)> = facts
@@ -114,6 +116,13 @@ fn judge_queue(
                 }
             });
         }
+    }
+    if let (true, Some(build)) = (waits, facts.starting) {
+        evidence.0.push(Fact::WaitsForStart {
+            pulls: facts.startable.len(),
+            build: format!("{}#{}", build.id.key.repo, build.id.key.pull),
+            verdict: build.verdict,
+        });
     }
     if let Some(since) = since {
         evidence.0.push(Fact::ApprovedWaits {

@@ -24,6 +24,8 @@ pub(crate) struct Scene {
     pub(crate) core: Core,
     pub(crate) bot: Result<BotSnapshot, ProbeError>,
     pub(crate) ci: Result<ProviderSnapshot, ProbeError>,
+    /// A second master with the same builders, where a test sets one up.
+    pub(crate) second: Option<Result<ProviderSnapshot, ProbeError>>,
     pub(crate) records: Vec<Record>,
     pub(crate) seconds: u64,
     next: i64,
@@ -40,6 +42,10 @@ pub(crate) fn homu() -> BotName {
 
 pub(crate) fn buildbot() -> ProviderName {
     "buildbot".into()
+}
+
+pub(crate) fn second() -> ProviderName {
+    "second".into()
 }
 
 pub(crate) fn failed() -> ProbeError {
@@ -185,6 +191,15 @@ pub(crate) fn routes() -> Routes {
     Routes(BTreeMap::from([(CiSystem::Buildbot, vec![buildbot()])]))
 }
 
+/// A set-up in which a second master serves the same kind of CI system.
+pub(crate) fn setup_of_two() -> Setup {
+    let masters = vec![buildbot(), second()];
+    Setup {
+        routes: Routes(BTreeMap::from([(CiSystem::Buildbot, masters)])),
+        ..setup()
+    }
+}
+
 pub(crate) fn setup() -> Setup {
     Setup {
         routes: routes(),
@@ -211,6 +226,7 @@ impl Scene {
             core: Core::new(policy, setup(), &[], at(0)),
             bot: Ok(bot_with(vec![pending()])),
             ci: Ok(idle_ci()),
+            second: None,
             records: Vec::new(),
             seconds: 0,
             next: 1,
@@ -264,6 +280,9 @@ impl Scene {
             self.write(Record::Sighting(sighting));
         }
         self.core.record_provider(now, &buildbot(), self.ci.clone());
+        if let Some(look) = &self.second {
+            self.core.record_provider(now, &second(), look.clone());
+        }
     }
 
     pub(crate) fn settle(&mut self) -> Vec<(IntentId, Closing)> {

@@ -72,6 +72,16 @@ pub struct Death {
     pub announced: bool,
 }
 
+impl Death {
+    /// Whether it counts: found in `needed` looks in a row, and over the time that as many ticks
+    /// take. Looks that come sooner, as after a reload, are no further evidence.
+    pub fn counts(&self, needed: u32, tick: Duration, now: Moment) -> bool {
+        let span = tick * needed.saturating_sub(1);
+        // Ticks are not on time to the millisecond.
+        self.looks >= needed && now.since(self.since) + tick / 4 >= span
+    }
+}
+
 /// A place whose build left pending.
 #[derive(Clone, Debug)]
 pub(super) struct Past {

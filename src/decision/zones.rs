@@ -1,6 +1,7 @@
 //! Workers and deaths, to the state of each zone: may a rerun in it help?
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use super::judge::BuildJudgement;
 use super::ledger::Ledger;
@@ -71,7 +72,8 @@ struct Past {
 }
 
 impl Zones {
-    /// Folds in a tick, and gives back the zones whose outage ended with it.
+    /// Folds in a tick, and gives back the zones whose outage ended with it, each with the time that it
+    /// took: no build of the zone can answer for that time.
     pub fn observe(
         &mut self,
         ledger: &Ledger,
@@ -79,10 +81,10 @@ impl Zones {
         confirmed: &dyn Fn(&BuildJudgement, &BuilderName) -> bool,
         policy: &Policy,
         now: Moment,
-    ) -> Vec<ZoneKey> {
+    ) -> Vec<(ZoneKey, Duration)> {
         let stalled = stalled_workers(builds);
         self.count_deaths(builds, confirmed, now);
-        let mut ended = Vec::new();
+        let mut over = Vec::new();
         let mut known = BTreeSet::new();
         for (provider, source) in ledger.providers() {
             // Of a provider that is silent nothing new is known; the provider's own gate holds.
@@ -99,9 +101,8 @@ impl Zones {
                     })
                     .count();
                 let past = self.zones.entry(key.clone()).or_default();
-                if past.judge(able, pool.workers.len(), policy, now) {
-                    ended.push(key.clone());
-                }
+                let trouble = past.judge(able, pool.workers.len(), policy, now);
+                over.extend(trouble.map(|took| (key.clone(), took)));
                 known.insert(key);
             }
         }
@@ -110,7 +111,7 @@ impl Zones {
             past.counted.retain(|build| pending.contains(build));
         }
         self.zones.retain(|key, _| known.contains(key));
-        ended
+        over
     }
 
     /// A zone, once a look at its provider was good.
@@ -153,8 +154,14 @@ impl Zones {
 }
 
 impl Past {
-    /// Judges the zone; `true` where an outage ended.
-    fn judge(&mut self, able: usize, configured: usize, policy: &Policy, now: Moment) -> bool {
+    /// Judges the zone; where an outage ended, the time that it took.
+    fn judge(
+        &mut self,
+        able: usize,
+        configured: usize,
+        policy: &Policy,
+        now: Moment,
+    ) -> Option<Duration> {
         let limits = &policy.zones;
         self.deaths
             .retain(|(at, _)| now.since(*at) < limits.outage_window);
@@ -169,20 +176,21 @@ impl Past {
         } else {
             None
         };
-        let (state, over) = match cause {
+        let mut took = None;
+        let state = match cause {
             Some(cause) => {
                 let since = *self.outage_since.get_or_insert(now);
-                (ZoneState::Outage { since, cause }, false)
+                ZoneState::Outage { since, cause }
             }
             None => {
-                let over = self.outage_since.take().is_some();
-                if over {
+                if let Some(since) = self.outage_since.take() {
                     self.ended = Some(now);
+                    took = Some(now.since(since));
                 }
                 let until = self.ended.map(|at| at + limits.storm_cooldown);
                 match until.filter(|until| now < *until) {
-                    Some(until) => (ZoneState::Cooldown { until }, over),
-                    None => (ZoneState::Good, over),
+                    Some(until) => ZoneState::Cooldown { until },
+                    None => ZoneState::Good,
                 }
             }
         };
@@ -191,7 +199,7 @@ impl Past {
             configured,
             state,
         });
-        over
+        took
     }
 }
 
@@ -231,10 +239,10 @@ mod tests {
     fn a_zone_without_an_able_worker_is_in_outage_and_then_cools_down() {
         let policy = Policy::default();
         let mut past = Past::default();
-        assert!(!past.judge(2, 2, &policy, at(0)));
+        assert_eq!(past.judge(2, 2, &policy, at(0)), None);
         assert_eq!(state(&past), &ZoneState::Good);
-        assert!(!past.judge(0, 2, &policy, at(10)));
-        assert!(!past.judge(0, 2, &policy, at(20)));
+        assert_eq!(past.judge(0, 2, &policy, at(10)), None);
+        assert_eq!(past.judge(0, 2, &policy, at(20)), None);
         assert_eq!(
             state(&past),
             &ZoneState::Outage {
@@ -242,11 +250,12 @@ mod tests {
                 cause: OutageCause::NoneAble
             }
         );
-        assert!(past.judge(1, 2, &policy, at(30)), "the outage ended");
+        let outage = past.judge(1, 2, &policy, at(30));
+        assert_eq!(outage, Some(Duration::from_secs(20)));
         assert_eq!(state(&past), &ZoneState::Cooldown { until: at(630) });
-        assert!(!past.judge(1, 2, &policy, at(629)));
+        assert_eq!(past.judge(1, 2, &policy, at(629)), None);
         assert_eq!(state(&past), &ZoneState::Cooldown { until: at(630) });
-        past.judge(1, 2, &policy, at(630));
+        assert_eq!(past.judge(1, 2, &policy, at(630)), None);
         assert_eq!(state(&past), &ZoneState::Good);
     }
 

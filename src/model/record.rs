@@ -114,11 +114,11 @@ pub struct Intent {
 pub enum Outcome {
     /// Answered with a success status; that it had an effect is not said.
     Accepted(String),
-    /// Answered with any other status.
+    /// Answered with a status that says the bot did not take it: 3xx or 4xx.
     Refused(String),
     /// Certainly not sent: no connection, or its act deadline had passed.
     NotSent(String),
-    /// Sent at least in part, and no answer came: whether the bot took it is unknown.
+    /// Sent at least in part, and no answer came, or a 5xx: whether the bot took it is unknown.
     Unanswered(String),
 }
 

@@ -178,6 +178,8 @@ pub enum Fact {
     },
     /// The time since its last sign of progress.
     Heartbeat { ago: Duration },
+    /// Its build is older than any build may be.
+    OlderThanAny { age: Duration, total: Duration },
     /// It stays at the first contact with its worker.
     Pinging { waited: Duration },
     /// Its worker is not connected any more.
@@ -198,6 +200,12 @@ pub enum Fact {
     WitnessesDisagree { database: String, page: String },
     /// Approved work waits.
     ApprovedWaits { pulls: usize, waited: Duration },
+    /// Approved work waits while a build that may hold the bot's start slot has not started.
+    WaitsForStart {
+        pulls: usize,
+        build: String,
+        verdict: Verdict,
+    },
     /// The bot was made to forget it, so that a rerun makes a new commit.
     ForgottenOnPurpose,
     /// Runs of before this generation do not count.
@@ -258,6 +266,12 @@ impl fmt::Display for Fact {
                 }
             }
             Self::Heartbeat { ago } => write!(f, "last heartbeat {} ago", time(*ago)),
+            Self::OlderThanAny { age, total } => write!(
+                f,
+                "its build is {} old, and total = {}",
+                time(*age),
+                time(*total)
+            ),
             Self::Pinging { waited } => {
                 write!(f, "its worker does not answer for {}", time(*waited))
             }
@@ -285,6 +299,14 @@ impl fmt::Display for Fact {
                 f,
                 "{pulls} approved pull requests wait for {} and nothing is pending",
                 time(*waited)
+            ),
+            Self::WaitsForStart {
+                pulls,
+                build,
+                verdict,
+            } => write!(
+                f,
+                "{pulls} approved pull requests wait for the start of {build}, which is {verdict}"
             ),
             Self::ForgottenOnPurpose => f.write_str(
                 "the bot was made to forget its green result, so that a rerun makes a new commit",

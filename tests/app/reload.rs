@@ -44,7 +44,11 @@ fn bot(name: BotName, _: &mut Keys<'_>) -> Option<Box<dyn Bot>> {
     Some(Box::new(FakeBot { name, world }))
 }
 
-fn provider(name: ProviderName, _: &mut Keys<'_>) -> Option<Box<dyn Provider>> {
+fn provider(
+    name: ProviderName,
+    _: &mut Keys<'_>,
+    _: &providers::Advice,
+) -> Option<Box<dyn Provider>> {
     let world = the_world();
     Some(Box::new(FakeProvider { name, world }))
 }

@@ -11,7 +11,7 @@ use ci_watchdog::model::{
     BotName, BotSnapshot, BuildKey, BuilderName, Outcome, ProbeError, ProbeFailure, ProviderName,
     ProviderSnapshot, Question, RemedyRow, RepoName, Sha, SourceName,
 };
-use ci_watchdog::providers::{self, Provider};
+use ci_watchdog::providers::{self, Advice, Provider};
 
 /// `kind = "fake"` for both. The fake bot has the repository `servo` with builders `linux` and `mac`.
 pub const FAKE: Kinds<'static> = Kinds {
@@ -36,10 +36,9 @@ fn fake_bot(name: BotName, _: &mut Keys<'_>) -> Option<Box<dyn Bot>> {
     Some(Box::new(FakeBot(name)))
 }
 
-fn fake_provider(name: ProviderName, keys: &mut Keys<'_>) -> Option<Box<dyn Provider>> {
+fn fake_provider(name: ProviderName, keys: &mut Keys<'_>, _: &Advice) -> Option<Box<dyn Provider>> {
     if !keys.has("url") {
         keys.mistake("url", "is missing; write the address");
-        return None;
     }
     let url = keys.url("url");
     keys.string("username");

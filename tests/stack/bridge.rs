@@ -35,6 +35,11 @@ const EXCHANGES_MAX: usize = 50_000;
 /// How long the server may take: homu calls GitHub before it answers.
 const SERVER_DEADLINE: Duration = Duration::from_secs(60);
 
+/// After this a read is sent once more. A read of Buildbot was once seen to hang for ten seconds,
+/// with nothing in the master's log; the watchdog rightly held then, which is not what the case was
+/// about. A server that is down or frozen does not answer the second one either.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(3);
+
 /// Headers that belong to one connection and are not passed on.
 const OF_THE_CONNECTION: [header::HeaderName; 4] = [
     header::HOST,
@@ -435,9 +440,25 @@ async fn pass_on(
     parts: &hyper::http::request::Parts,
     body: &Bytes,
 ) -> reqwest::Result<Answer> {
+    if parts.method == hyper::Method::GET {
+        match pass_once(client, server, parts, body, READ_AGAIN_AFTER).await {
+            Err(error) if error.is_timeout() => {}
+            answered => return answered,
+        }
+    }
+    pass_once(client, server, parts, body, SERVER_DEADLINE).await
+}
+
+async fn pass_once(
+    client: &reqwest::Client,
+    server: &str,
+    parts: &hyper::http::request::Parts,
+    body: &Bytes,
+    deadline: Duration,
+) -> reqwest::Result<Answer> {
     let mut request = client
         .request(parts.method.clone(), format!("{server}{}", parts.uri))
-        .timeout(SERVER_DEADLINE)
+        .timeout(deadline)
         .body(body.clone());
     for (name, value) in &parts.headers {
         if !OF_THE_CONNECTION.contains(name) {

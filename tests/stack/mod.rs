@@ -21,6 +21,7 @@
 pub mod bridge;
 pub mod buildbot;
 pub mod config;
+pub mod ending;
 pub mod homu;
 pub mod jobs;
 pub mod message;

@@ -21,6 +21,8 @@ pub struct WatchdogSettings {
     values: BTreeMap<String, String>,
     /// Tables added at the end, such as `[repo.alpha.timeouts]`.
     more: String,
+    /// Whether its configuration names the file of a token.
+    token: bool,
 }
 
 /// The watchdog of a stack, once it was started.
@@ -39,6 +41,7 @@ impl WatchdogSettings {
         let quick = Self {
             values: BTreeMap::new(),
             more: String::new(),
+            token: true,
         };
         [
             ("mode", "\"act\""),
@@ -73,6 +76,12 @@ impl WatchdogSettings {
     /// Sets `section.key` to a value as written in TOML.
     pub fn set(mut self, key: &str, value: &str) -> Self {
         self.values.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Names no token, so that nothing can be changed from outside.
+    pub fn without_token(mut self) -> Self {
+        self.token = false;
         self
     }
 
@@ -150,7 +159,9 @@ impl Watchdog {
         }
         let server = sections.entry("server").or_default();
         server.push(format!("listen = \"127.0.0.1:{}\"", self.port));
-        server.push("token_file = \"ci-watchdog.token\"".to_owned());
+        if settings.token {
+            server.push("token_file = \"ci-watchdog.token\"".to_owned());
+        }
         sections
             .entry("journal")
             .or_default()
@@ -228,6 +239,61 @@ impl Watchdog {
             .hang_up();
     }
 
+    /// Asks it to read its configuration again (`POST /-/reload`), with this token or none; the
+    /// status and the text of its answer.
+    pub async fn ask_reload(&self, token: Option<&str>) -> (u16, String) {
+        let request = self.client.post(format!("{}/-/reload", self.url()));
+        let request = match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        answer(request).await
+    }
+
+    /// The status and the text of one of its pages.
+    pub async fn look_at(&self, path: &str) -> (u16, String) {
+        answer(self.client.get(format!("{}{path}", self.url()))).await
+    }
+
+    /// The value of a metric that has no labels.
+    pub async fn metric(&self, name: &str) -> String {
+        let metrics = self.get("/metrics").await.expect("it answers");
+        let mut values = metrics
+            .lines()
+            .filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = values.next().map(str::to_owned);
+        value.unwrap_or_else(|| panic!("no {name} in:\n{metrics}"))
+    }
+
+    /// Waits until its log says this.
+    pub async fn wait_log(&self, words: &str) {
+        patience(&format!("{words:?} in the watchdog's log"), async || {
+            let log = fs::read_to_string(self.log()).ok()?;
+            log.contains(words).then_some(())
+        })
+        .await;
+    }
+
+    /// Moves its journal away from under it. Root may write wherever there is a file, and so only
+    /// a file that is not there cannot be written by root.
+    pub fn take_journal_away(&self) {
+        fs::rename(self.journal(), self.journal_elsewhere()).expect("a file can be moved");
+    }
+
+    /// Puts a copy in the place of the journal that was taken away.
+    pub fn put_another_journal(&self) {
+        fs::copy(self.journal_elsewhere(), self.journal()).expect("a file can be copied");
+    }
+
+    /// Moves it back, over what lies there.
+    pub fn bring_journal_back(&self) {
+        fs::rename(self.journal_elsewhere(), self.journal()).expect("a file can be moved");
+    }
+
+    fn journal_elsewhere(&self) -> PathBuf {
+        self.dir.join("journal.elsewhere")
+    }
+
     /// Whether it has ended by itself, and how.
     pub fn ended(&self) -> Option<std::process::ExitStatus> {
         self.process.lock().unwrap().as_mut()?.ended()
@@ -274,6 +340,12 @@ impl Watchdog {
             .env("NO_COLOR", "1");
         command
     }
+}
+
+async fn answer(request: reqwest::RequestBuilder) -> (u16, String) {
+    let answer = request.send().await.expect("the watchdog answers");
+    let status = answer.status().as_u16();
+    (status, answer.text().await.expect("a whole answer"))
 }
 
 fn write_secret(path: &Path, secret: &str) {

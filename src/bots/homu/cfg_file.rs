@@ -178,6 +178,19 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// A string that the watchdog can do without, with `${NAME}` replaced; `None` if it is absent,
+    /// empty, no string, or needs a variable that is not there. No mistake is told.
+    pub fn advice(&self, key: &str) -> Option<String> {
+        let text = self.value(key)?.as_str()?;
+        let expanded = self.replaced(text, |_| {})?;
+        (!expanded.is_empty()).then_some(expanded)
+    }
+
+    /// Where a key is or would be, for people.
+    pub fn place(&self, key: &str) -> String {
+        format!("{}: {}{key}", self.file.shown, self.prefix)
+    }
+
     /// A string that must be there; empty after having told a mistake. `what` says what it is.
     pub fn required(&self, key: &str, what: &str) -> String {
         if !self.has(key) {
@@ -270,10 +283,25 @@ impl<'a> Table<'a> {
         texts
     }
 
-    /// Replaces `${NAME}` by the environment's value, as the rust-lang fork does with every string
-    /// of its file (`main.py`: `process_config`, `VARIABLES_RE`).
     fn expand(&self, key: &str, text: &str) -> String {
+        let expanded = self.replaced(text, |name| {
+            self.mistake(
+                key,
+                &format!(
+                    "needs the environment variable {name}, which homu has and the watchdog \
+                     has not; give it the same"
+                ),
+            );
+        });
+        expanded.unwrap_or_default()
+    }
+
+    /// Replaces `${NAME}` by the environment's value, as the rust-lang fork does with every string
+    /// of its file (`main.py`: `process_config`, `VARIABLES_RE`); `None` where a variable is missing,
+    /// each of which is told.
+    fn replaced(&self, text: &str, missing: impl Fn(&str)) -> Option<String> {
         let mut expanded = String::new();
+        let mut complete = true;
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("${") {
             expanded.push_str(before);
@@ -287,18 +315,15 @@ impl<'a> Table<'a> {
             };
             match (self.file.environment)(name) {
                 Some(value) => expanded.push_str(&value),
-                None => self.mistake(
-                    key,
-                    &format!(
-                        "needs the environment variable {name}, which homu has and the watchdog \
-                         has not; give it the same"
-                    ),
-                ),
+                None => {
+                    complete = false;
+                    missing(name);
+                }
             }
             rest = left;
         }
         expanded.push_str(rest);
-        expanded
+        complete.then_some(expanded)
     }
 
     fn names(&self) -> impl Iterator<Item = &'a str> {

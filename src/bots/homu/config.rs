@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
+use url::Url;
+
 use super::cfg_file::{self, Table};
 use super::database::Fork;
 use crate::model::{BuildKind, BuilderName, CiSystem, RepoName};
@@ -48,8 +50,8 @@ pub struct RepoCfg {
     pub others: bool,
     /// Its Buildbot, where it has one.
     pub buildbot: Option<Buildbot>,
-    /// Whether it is built by Travis.
-    pub travis: bool,
+    /// Its Travis, where it has one.
+    pub travis: Option<Travis>,
     /// What it waits for among GitHub's commit statuses.
     pub status: Contexts,
     /// What it waits for among GitHub's check runs.
@@ -62,9 +64,25 @@ pub struct RepoCfg {
     pub timeout: Option<Duration>,
 }
 
+/// A repository's Travis, as homu knows it.
+#[derive(Debug)]
+pub struct Travis {
+    /// The file and key of its token.
+    pub place: String,
+    /// The token that signs its messages (`[repo.X.travis] token`).
+    pub token: Option<Secret>,
+}
+
 /// A repository's Buildbot, as homu knows it.
 #[derive(Debug)]
 pub struct Buildbot {
+    /// The file and key of its address.
+    pub place: String,
+    /// Where homu asks it to stop, to start anew and for logs (`[repo.X.buildbot] url`; `main.py`:
+    /// `start_rebuild`, `server.py`: `buildbot`).
+    pub url: Option<Url>,
+    /// Who homu logs in as for that, and the password (`username`, `password`).
+    pub login: Option<(String, Secret)>,
     /// The secret in the packets that it sends.
     pub secret: Secret,
     /// What an auto build waits for.
@@ -125,7 +143,7 @@ impl RepoCfg {
                 return expected;
             }
         }
-        if self.travis {
+        if self.travis.is_some() {
             add("travis", CiSystem::Travis);
             if first_only {
                 return expected;
@@ -241,6 +259,11 @@ fn read_repo(repo: &Table<'_>) -> RepoCfg {
         None => repo.required("github.secret", "the secret of this repository's webhooks"),
     };
     let buildbot = repo.table("buildbot").map(|buildbot| Buildbot {
+        place: buildbot.place("url"),
+        url: buildbot.advice("url").as_deref().and_then(address),
+        login: buildbot
+            .advice("username")
+            .zip(buildbot.advice("password").map(Secret::new)),
         secret: Secret::new(buildbot.required("secret", "the secret of Buildbot's packets")),
         builders: buildbot.required_strings("builders", "the builders that a build waits for"),
         try_builders: buildbot.strings("try_builders"),
@@ -257,7 +280,10 @@ fn read_repo(repo: &Table<'_>) -> RepoCfg {
         try_users: repo.strings("try_users").into_iter().collect(),
         others: repo.flag("auth_collaborators") || repo.flag("rust_team"),
         buildbot,
-        travis: repo.table("travis").is_some(),
+        travis: repo.table("travis").map(|travis| Travis {
+            place: travis.place("token"),
+            token: travis.advice("token").map(Secret::new),
+        }),
         status: repo
             .table("status")
             .map_or_else(Contexts::default, |status| {
@@ -284,6 +310,16 @@ fn read_repo(repo: &Table<'_>) -> RepoCfg {
         try_branch: branch("try"),
         timeout: repo.seconds("timeout"),
     }
+}
+
+/// An address that can be asked and shown: of a web server, without a name or password in it.
+fn address(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    let plain = url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    (plain && matches!(url.scheme(), "http" | "https")).then_some(url)
 }
 
 fn contexts(table: &Table<'_>, read: impl Fn(&Table<'_>) -> (bool, bool)) -> Contexts {

@@ -1,5 +1,5 @@
 //! What only GitHub tells of a homu's pull requests: their true state, the head under test, the
-//! commit of a try build, who approved what. One request at a time, and none while it asks for rest.
+//! commit of a try build, who approved what. Few requests at a time, and none while it asks for rest.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use url::Url;
 
@@ -15,6 +16,9 @@ use crate::http::{Answer, Client, Request};
 use crate::model::{ProbeError, ProbeFailure, PullOnGithub, Quota, Sha};
 use crate::secret::Secret;
 
+/// Requests at a time. GitHub's documentation asks for them one after the other rather than at once,
+/// and limits at a hundred; a look that asks about a whole queue would take too long for that.
+pub const AT_ONCE: usize = 4;
 /// Commits never change, so their parents are kept; so many at most.
 const PARENTS_MAX: usize = 1024;
 /// The most comments that GitHub gives on one page.
@@ -36,7 +40,7 @@ pub struct Github {
     client: Client,
     base: Url,
     token: Secret,
-    turn: tokio::sync::Mutex<()>,
+    turns: Semaphore,
     state: Mutex<State>,
 }
 
@@ -47,6 +51,8 @@ struct State {
     order: VecDeque<String>,
     login: Option<String>,
     quota: Option<Quota>,
+    /// How many requests got what they asked for, or that there is none.
+    answered: u64,
     /// GitHub is left alone until then, for this reason.
     rest: Option<(Instant, ProbeError)>,
 }
@@ -90,7 +96,7 @@ impl Github {
             client,
             base,
             token,
-            turn: tokio::sync::Mutex::default(),
+            turns: Semaphore::new(AT_ONCE),
             state: Mutex::default(),
         }
     }
@@ -274,6 +280,11 @@ impl Github {
         self.lock().quota
     }
 
+    /// How many requests were answered so far, with what they asked for or with that there is none.
+    pub fn answered(&self) -> u64 {
+        self.lock().answered
+    }
+
     /// A page of the comments on a pull request, oldest first.
     async fn comments(
         &self,
@@ -297,17 +308,14 @@ impl Github {
             .inspect_err(|error| self.rest_after(error))
     }
 
-    /// An answer, or `None` where GitHub has nothing of that name (404; of a commit also 422).
+    /// An answer, or `None` where GitHub has nothing of that name.
     async fn found(
         &self,
         path: &[&str],
         query: &[(&str, &str)],
     ) -> Result<Option<Answer>, ProbeError> {
         let answer = self.ask(path, query).await?;
-        if matches!(
-            answer.status,
-            StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY
-        ) {
+        if is_missing(answer.status) {
             return Ok(None);
         }
         let answer = answer.success();
@@ -315,7 +323,7 @@ impl Github {
     }
 
     async fn ask(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Answer, ProbeError> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turns.acquire().await;
         if let Some((until, error)) = self.lock().rest.clone() {
             let left = until.saturating_duration_since(Instant::now());
             if !left.is_zero() {
@@ -339,6 +347,9 @@ impl Github {
             .body_max(ANSWER_MAX)
             .conditional();
         let answer = self.client.send(request).await?;
+        if answer.status.is_success() || is_missing(answer.status) {
+            self.lock().answered += 1;
+        }
         if let Some(quota) = answer.quota() {
             self.lock().quota = Some(quota);
             if quota.remaining == 0 && !answer.status.is_success() {
@@ -410,6 +421,14 @@ pub fn is_login(word: &str) -> bool {
         && name
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+}
+
+/// Whether GitHub has nothing of that name (404; of a commit also 422).
+fn is_missing(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY
+    )
 }
 
 fn sha(answer: &Answer, text: String) -> Result<Sha, ProbeError> {

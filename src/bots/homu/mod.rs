@@ -9,6 +9,7 @@ mod github;
 mod page;
 mod remedies;
 mod replay;
+mod rotation;
 mod state;
 
 use std::collections::BTreeMap;
@@ -23,14 +24,15 @@ use self::config::{Cfg, RepoCfg};
 use self::database::{Database, Fork, RepoRows, Rows};
 use self::github::{Github, is_login};
 use self::page::PageRow;
+use self::rotation::Rotation;
 use self::state::{Asked, Witnessed, foreign, join, settled};
-use super::{Bot, BoxFuture, Kind};
+use super::{Bot, BoxFuture, Kind, KnownCi};
 use crate::http::{Client, ClientOptions, Request, read_ca};
 use crate::journal::Permit;
 use crate::keys::Keys;
 use crate::model::{
-    BotName, BotSnapshot, BuildKey, BuilderName, GithubState, Outcome, ProbeError, ProbeFailure,
-    RemedyRow, RepoName, Sha, SourceName,
+    BotName, BotSnapshot, BuildKey, BuilderName, CiSystem, GithubState, Outcome, ProbeError,
+    ProbeFailure, RemedyRow, RepoName, Sha, SourceName,
 };
 
 pub(super) const KIND: Kind = Kind {
@@ -40,8 +42,8 @@ pub(super) const KIND: Kind = Kind {
 
 /// Where GitHub's API is unless the configuration says otherwise.
 const GITHUB_URL: &str = "https://api.github.com";
-/// How long one look may ask GitHub. It stays below the deadline of the whole look, so that a slow
-/// GitHub is a failure of GitHub, and none of the bot.
+/// How long one look may ask GitHub. It stays below the deadline of the whole look, so that a GitHub
+/// too slow for what pending builds need is a failure of GitHub, and none of the bot.
 const GITHUB_DEADLINE: Duration = Duration::from_secs(8);
 /// How many repositories one warning names.
 const NAMED_MAX: usize = 5;
@@ -64,9 +66,12 @@ pub struct Homu {
     host: Option<String>,
     /// A builder's name that no repository of this homu has.
     nobody: String,
+    /// What it understands if it starts builds at once, and if it takes a minute for that.
     rows: Vec<RemedyRow>,
-    /// Which homu the database tells of, as far as it was read.
+    slow_rows: Vec<RemedyRow>,
+    /// Which homu the database tells of, as far as it was read: it may come after the watchdog.
     fork: Mutex<Option<Fork>>,
+    rotation: Mutex<Rotation>,
 }
 
 impl Bot for Homu {
@@ -105,6 +110,29 @@ impl Bot for Homu {
         }
     }
 
+    fn known_ci(&self) -> Vec<KnownCi> {
+        let repos = self.cfg.repos.values();
+        repos
+            .flat_map(|repo| {
+                let buildbot = repo.buildbot.as_ref().map(|buildbot| KnownCi {
+                    system: CiSystem::Buildbot,
+                    place: buildbot.place.clone(),
+                    url: buildbot.url.clone(),
+                    login: buildbot.login.clone(),
+                    token: None,
+                });
+                let travis = repo.travis.as_ref().map(|travis| KnownCi {
+                    system: CiSystem::Travis,
+                    place: travis.place.clone(),
+                    url: None,
+                    login: None,
+                    token: travis.token.clone(),
+                });
+                buildbot.into_iter().chain(travis)
+            })
+            .collect()
+    }
+
     fn observe<'a>(
         &'a self,
         remembered: &'a BTreeMap<BuildKey, Sha>,
@@ -113,7 +141,11 @@ impl Bot for Homu {
     }
 
     fn rows(&self) -> &[RemedyRow] {
-        &self.rows
+        if self.is_slow() {
+            &self.slow_rows
+        } else {
+            &self.rows
+        }
     }
 
     fn send<'a>(&'a self, permit: Permit) -> BoxFuture<'a, Outcome> {
@@ -127,6 +159,9 @@ struct Fresh {
     rows: RepoRows,
     page: Vec<PageRow>,
 }
+
+/// A repository's label, its configuration, and what was read of it.
+type OfRepo<'a> = (&'a RepoName, &'a RepoCfg, Fresh);
 
 /// What no earlier look saw.
 static NOTHING_REMEMBERED: BTreeMap<BuildKey, Sha> = BTreeMap::new();
@@ -147,7 +182,7 @@ impl Fresh {
 
 impl Homu {
     async fn look(&self, remembered: &BTreeMap<BuildKey, Sha>) -> Result<BotSnapshot, ProbeError> {
-        let witnesses = self.witnesses().await?;
+        let (witnesses, unserved) = self.witnesses().await?;
         let witnessed: Vec<Witnessed<'_>> = witnesses
             .iter()
             .map(|(label, cfg, fresh)| Witnessed {
@@ -156,15 +191,17 @@ impl Homu {
             })
             .collect();
         let until = Instant::now() + GITHUB_DEADLINE;
-        let mut asked = Asked::new(self.github.as_ref(), self.mention.as_deref(), until);
-        let repos = join(&witnessed, &mut asked).await;
-        let github = match (&self.github, asked.failed) {
+        let asked = Asked::new(self.github.as_ref(), self.mention.as_deref(), until);
+        let repos = join(&witnessed, &asked, &self.rotation).await;
+        let (failed, told) = asked.end();
+        let github = match (&self.github, failed) {
             (None, _) => GithubState::NotConfigured,
             (Some(_), Some(error)) => GithubState::Failed(error),
             (Some(github), None) => GithubState::Good(github.quota()),
         };
         let mut warnings = self.warnings();
-        warnings.extend(asked.warnings);
+        warnings.extend(self.since_the_start(&unserved));
+        warnings.extend(told);
         warnings.truncate(WARNINGS_MAX);
         Ok(BotSnapshot {
             repos,
@@ -174,8 +211,9 @@ impl Homu {
     }
 
     /// The database, and the page of every repository; again of those in which the two disagree,
-    /// because homu may have gone on between the one and the other.
-    async fn witnesses(&self) -> Result<Vec<(&RepoName, &RepoCfg, Fresh)>, ProbeError> {
+    /// because homu may have gone on between the one and the other. Beside them the repositories for
+    /// builds of which homu waits although its configuration did not have them.
+    async fn witnesses(&self) -> Result<(Vec<OfRepo<'_>>, Vec<RepoName>), ProbeError> {
         let mut rows = self.read_database().await?;
         let mut witnesses = Vec::new();
         for (label, cfg) in &self.cfg.repos {
@@ -191,7 +229,10 @@ impl Homu {
             self.same_homu(label, &fresh)?;
             witnesses.push((label, cfg, fresh));
         }
-        Ok(witnesses)
+        // homu keeps the rows of a repository that it serves no more, but starts nothing there.
+        let waits = |rows: &RepoRows| rows.pulls.values().any(|row| row.status == "pending");
+        let left = rows.repos.into_iter().filter(|(_, rows)| waits(rows));
+        Ok((witnesses, left.map(|(label, _)| label).collect()))
     }
 
     /// What database and page say of one repository now.
@@ -293,6 +334,25 @@ impl Homu {
         warnings
     }
 
+    /// A warning of repositories that homu got after its configuration was read.
+    fn since_the_start(&self, unserved: &[RepoName]) -> Option<String> {
+        if unserved.is_empty() {
+            return None;
+        }
+        let more = if unserved.len() > NAMED_MAX {
+            ", …"
+        } else {
+            ""
+        };
+        let named: Vec<&str> = unserved.iter().map(RepoName::as_str).collect();
+        Some(format!(
+            "{}: homu waits for builds of {}{more}, which its cfg.toml did not have when it was \
+             read: reload",
+            self.name,
+            named[..named.len().min(NAMED_MAX)].join(", ")
+        ))
+    }
+
     /// Whether homu takes a `retry` from a login, as far as its configuration tells.
     fn listens(&self, repo: &RepoCfg, login: &str) -> bool {
         let forked = *self.fork() != Some(Fork::Pypi);
@@ -321,6 +381,16 @@ impl Homu {
         }
     }
 
+    /// Whether it starts builds after a minute only, as the rust-lang fork does. Only that one has a
+    /// canonical address; its database may not be there yet.
+    fn is_slow(&self) -> bool {
+        match *self.fork() {
+            Some(Fork::RustLang) => true,
+            Some(Fork::Pypi | Fork::Barosl | Fork::Servo) => false,
+            None => self.cfg.canonical_url.is_some(),
+        }
+    }
+
     fn fork(&self) -> std::sync::MutexGuard<'_, Option<Fork>> {
         self.fork
             .lock()
@@ -337,51 +407,30 @@ fn connect(name: BotName, keys: &mut Keys<'_>) -> Option<Box<dyn Bot>> {
     let login = login(keys, "login");
     let github_url = keys.url("github_url");
     let ca = keys.path("ca");
-    let Some(config) = config else {
-        if !keys.has("config") {
-            keys.mistake(
-                "config",
-                "is missing; it is the path of homu's own cfg.toml",
-            );
-        }
-        return None;
-    };
-    let cfg = match Cfg::read(&config) {
-        Ok(cfg) => cfg,
-        Err(mistakes) => {
-            for mistake in mistakes {
-                keys.mistake("config", mistake);
-            }
-            return None;
-        }
-    };
-    let Some(url) = url.or_else(|| own_url(&cfg)) else {
+    // Everything is looked at before any of it is given up, so that all mistakes are told at once.
+    if !keys.has("config") {
         keys.mistake(
-            "url",
-            "is missing, and homu's cfg.toml has neither web.port nor web.canonical_url",
+            "config",
+            "is missing; it is the path of homu's own cfg.toml",
         );
-        return None;
-    };
-    let ca_pem = match ca.map(|path| read_ca(&path)).transpose() {
-        Ok(pem) => pem,
-        Err(why) => {
-            keys.mistake("ca", why);
-            return None;
+    }
+    let cfg = config.as_deref().and_then(|path| read_cfg(path, keys));
+    let url = match (url, &cfg) {
+        (Some(url), _) => Some(url),
+        (None, Some(cfg)) if !keys.has("url") => {
+            let own = own_url(cfg);
+            if own.is_none() {
+                keys.mistake(
+                    "url",
+                    "is missing, and homu's cfg.toml has neither web.port nor web.canonical_url",
+                );
+            }
+            own
         }
+        (None, Some(_) | None) => None,
     };
-    let client = || {
-        Client::new(ClientOptions {
-            ca_pem: ca_pem.clone(),
-            ..ClientOptions::default()
-        })
-    };
-    let (client, github_client) = match (client(), client()) {
-        (Ok(one), Ok(other)) => (one, other),
-        (Err(why), _) | (_, Err(why)) => {
-            keys.mistake("ca", why);
-            return None;
-        }
-    };
+    let clients = clients(ca.as_deref()).map_err(|why| keys.mistake("ca", why));
+    let (config, cfg, url, (client, github_client)) = (config?, cfg?, url?, clients.ok()?);
     let github_url = match github_url {
         Some(url) => url,
         None => Url::parse(GITHUB_URL).ok()?,
@@ -399,8 +448,6 @@ fn connect(name: BotName, keys: &mut Keys<'_>) -> Option<Box<dyn Bot>> {
     }
     let database = Database::at(database.unwrap_or_else(|| beside(&config, &cfg)));
     let fork = database.fork();
-    // Only the rust-lang fork has a canonical address; its database may not be there yet.
-    let slow = fork == Some(Fork::RustLang) || (fork.is_none() && cfg.canonical_url.is_some());
     Some(Box::new(Homu {
         name,
         database,
@@ -411,10 +458,32 @@ fn connect(name: BotName, keys: &mut Keys<'_>) -> Option<Box<dyn Bot>> {
         login,
         host: cfg.canonical_url.as_deref().and_then(host),
         nobody: nobody(&cfg),
-        rows: remedies::rows(slow),
+        rows: remedies::rows(false),
+        slow_rows: remedies::rows(true),
         fork: Mutex::new(fork),
+        rotation: Mutex::default(),
         cfg,
     }))
+}
+
+/// homu's own configuration; `None` after having told its mistakes.
+fn read_cfg(path: &Path, keys: &mut Keys<'_>) -> Option<Cfg> {
+    let told = |mistake: String| keys.mistake("config", mistake);
+    Cfg::read(path)
+        .map_err(|mistakes| mistakes.into_iter().for_each(told))
+        .ok()
+}
+
+/// The clients for homu and for GitHub.
+fn clients(ca: Option<&Path>) -> Result<(Client, Client), String> {
+    let ca_pem = ca.map(read_ca).transpose()?;
+    let client = || {
+        Client::new(ClientOptions {
+            ca_pem: ca_pem.clone(),
+            ..ClientOptions::default()
+        })
+    };
+    Ok((client()?, client()?))
 }
 
 /// A login of GitHub.

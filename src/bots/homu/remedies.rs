@@ -5,12 +5,15 @@
 //! | release of the slot | none, it is harmless where it is wrong | `POST /buildbot`, `buildStarted` of each commit under a builder that nobody has | none |
 //! | replay of a result | page and database say pending on the commit, and the result is lacking | `POST /buildbot`, `buildFinished` | the row is set, or the build left pending |
 //! | forgetting what is green | the same, and these builders are green | `POST /buildbot`, `buildStarted` of each | no longer green, or left pending |
-//! | retry | either says pending, and it is not on another commit | `POST /github`, signed comment `@BOT retry` | a new run, or left pending |
+//! | retry | either says pending, and it is on the commit that was judged, or has none yet as then | `POST /github`, signed comment `@BOT retry` | a new run, or left pending |
 //! | nudge | nothing that blocks the queue is pending, and the pull request is listed | `POST /github`, signed comment `@BOT p=` (servo, rust-lang: `@BOT ping`) | something is pending |
 //! | replay of `closed` | the pull request is listed, and closed on GitHub | `POST /github`, signed `pull_request` | homu agrees with GitHub |
 //! | replay of `synchronize` | it is listed with another head than GitHub's, and that is the one to tell | `POST /github`, signed `pull_request` | homu agrees with GitHub |
 //!
 //! Where the rust-lang fork must start a build, the effect needs five minutes.
+//!
+//! A 4xx or a redirection is a refusal. A 5xx is none: whether homu did the work is not known then,
+//! as after no answer at all.
 
 use std::time::Duration;
 
@@ -92,8 +95,16 @@ pub async fn send(homu: &Homu, permit: Permit) -> Outcome {
             answer.shown_url, answer.status
         )),
         Ok(answer) => {
+            // A proxy gives up on a homu that is still at work, and homu itself fails in the middle
+            // of it (`database is locked`, after it has pushed a merge).
+            let in_doubt = answer.status.is_server_error();
             let refusal = answer.success().map(|_| ()).err();
-            Outcome::Refused(refusal.map_or_else(String::new, |error| error.detail))
+            let why = refusal.map_or_else(String::new, |error| error.detail);
+            if in_doubt {
+                Outcome::Unanswered(why)
+            } else {
+                Outcome::Refused(why)
+            }
         }
         Err(error) if never_left(&error) => Outcome::NotSent(error.to_string()),
         Err(error) => Outcome::Unanswered(error.to_string()),
@@ -193,9 +204,9 @@ impl Sending<'_> {
                         return Err("it has changed on GitHub meanwhile".to_owned());
                     }
                 }
-                let mut asked = self.asked();
+                let asked = self.asked();
                 let known = fresh.of(self.homu, self.label, self.cfg);
-                match known.head_in_homu(*pull, &mut asked).await {
+                match known.head_in_homu(*pull, &asked).await {
                     Some(known) if !head.as_str().starts_with(known.as_str()) => {}
                     Some(_) => return Err("homu has this head already".to_owned()),
                     None => {
@@ -280,9 +291,9 @@ impl Sending<'_> {
     async fn pending(&self, fresh: &Fresh, pull: u64) -> Result<PendingBuild, String> {
         let gone = || format!("{}#{pull} is not pending any more", self.label);
         // What GitHub would add is not needed here, and must not keep a repair back.
-        let mut asked = Asked::new(None, None, Instant::now());
+        let asked = Asked::new(None, None, Instant::now());
         let known = fresh.of(self.homu, self.label, self.cfg);
-        let build = known.build(pull, &mut asked).await.ok_or_else(gone)?;
+        let build = known.build(pull, &asked).await.ok_or_else(gone)?;
         match self.kind() {
             Some(kind) if kind != build.kind => Err(gone()),
             Some(_) | None => Ok(build),
@@ -392,13 +403,15 @@ fn told<'a>(build: &'a PendingBuild, builder: &BuilderName) -> Option<&'a Told> 
     expectation.map(|it| &it.told)
 }
 
-/// Whether a build is on this commit, as far as both are known.
+/// Whether a build is still on the commit that was judged. One that has got a commit meanwhile has
+/// only just started; one whose commit only GitHub tells, which is not asked here, may pass.
 fn same_commit(build: &PendingBuild, sha: Option<&Sha>) -> Result<(), String> {
     match (build.merge_sha.known(), sha) {
         (Some(now), Some(sha)) if now != sha => {
             Err(format!("it is pending on another commit, {}", now.short()))
         }
-        (Some(_) | None, Some(_) | None) => Ok(()),
+        (Some(now), None) => Err(format!("it has got a commit meanwhile, {}", now.short())),
+        (Some(_), Some(_)) | (None, Some(_) | None) => Ok(()),
     }
 }
 

@@ -1,14 +1,17 @@
 //! Joins what the database, the page and GitHub say of homu's repositories into one snapshot.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
 use super::approval::Speakers;
 use super::config::RepoCfg;
 use super::database::{Fork, PullRow, RepoRows};
-use super::github::{Github, Place, Pull};
+use super::github::{AT_ONCE, Github, Place, Pull};
 use super::page::PageRow;
+use super::rotation::{Known, Rotation, Subject};
 use crate::model::{
     ApprovedPull, BotName, BuildKey, BuildKind, BuilderName, CiSystem, Expectation, MergeSha,
     PendingBuild, ProbeError, ProbeFailure, PullOnGithub, RepoName, RepoSnapshot, Sha, Told,
@@ -67,40 +70,151 @@ pub fn foreign(rows: &RepoRows, page: &[PageRow]) -> bool {
     rows.pulls.is_empty() && page.iter().any(PageRow::is_pending)
 }
 
-/// The snapshots of all repositories. GitHub is asked about what is pending first, then about what
-/// is approved, then about what could hold the start slot.
+/// The snapshots of all repositories. GitHub is asked about what is pending first; then, in turns
+/// over several looks, about what is approved and what could hold the start slot.
 pub async fn join(
     repos: &[Witnessed<'_>],
-    asked: &mut Asked<'_>,
+    asked: &Asked<'_>,
+    rotation: &Mutex<Rotation>,
 ) -> BTreeMap<RepoName, RepoSnapshot> {
-    let mut snapshots = BTreeMap::new();
-    for repo in repos {
-        let mut pending = Vec::new();
-        for num in repo.pending_numbers() {
-            pending.push(repo.pending(num, asked).await);
-        }
-        let snapshot = RepoSnapshot {
-            pending,
-            tree_closed: repo.rows.tree_closed,
-            ..RepoSnapshot::default()
-        };
-        snapshots.insert(repo.label.clone(), snapshot);
+    let mut snapshots = pending_builds(repos, asked).await;
+    asked.essential_is_done();
+    let subjects = subjects(repos);
+    // Only its own lock's borrow: GitHub is not waited for under it.
+    let turns = locked(rotation).turns(subjects);
+    // The name is kept once it is known; asked for here, it is asked for once.
+    let names = repos.iter().any(|repo| repo.fork == Fork::Pypi)
+        && turns
+            .iter()
+            .any(|it| matches!(it, Subject::Approved { .. }));
+    if names {
+        asked.mention().await;
+    }
+    let asking: Vec<_> = turns
+        .into_iter()
+        .filter_map(|subject| Some((repo_of(repos, &subject)?, subject)))
+        .map(|(repo, subject)| take_turn(repo, subject, asked))
+        .collect();
+    let told: Vec<_> = stream::iter(asking)
+        .buffered(AT_ONCE)
+        .filter_map(std::future::ready)
+        .collect()
+        .await;
+    let mut rotation = locked(rotation);
+    for (subject, known) in told {
+        rotation.asked(subject, known);
     }
     for repo in repos {
-        let approved = repo.approved(asked).await;
         if let Some(snapshot) = snapshots.get_mut(repo.label) {
-            snapshot.approved = approved;
-        }
-    }
-    // Nothing waits for the slot where nothing is approved.
-    let waits = snapshots.values().any(|repo| !repo.approved.is_empty());
-    for repo in repos {
-        let suspects = repo.slot_suspects(waits, asked).await;
-        if let Some(snapshot) = snapshots.get_mut(repo.label) {
-            snapshot.slot_suspects = suspects;
+            snapshot.approved = repo.approved(&rotation, asked);
+            snapshot.slot_suspects = repo.slot_suspects(&rotation);
         }
     }
     snapshots
+}
+
+/// What is pending, with all that GitHub must tell of it.
+async fn pending_builds(
+    repos: &[Witnessed<'_>],
+    asked: &Asked<'_>,
+) -> BTreeMap<RepoName, RepoSnapshot> {
+    let mut snapshots: BTreeMap<RepoName, RepoSnapshot> = repos
+        .iter()
+        .map(|repo| {
+            let snapshot = RepoSnapshot {
+                tree_closed: repo.rows.tree_closed,
+                ..RepoSnapshot::default()
+            };
+            (repo.label.clone(), snapshot)
+        })
+        .collect();
+    let wanted: Vec<(&Witnessed<'_>, u64)> = repos
+        .iter()
+        .flat_map(|repo| {
+            let numbers = repo.pending_numbers().into_iter();
+            numbers.map(move |num| (repo, num))
+        })
+        .collect();
+    let mut looking: VecDeque<_> = wanted
+        .iter()
+        .map(|(repo, num)| repo.pending(*num, asked))
+        .collect();
+    let mut builds = Vec::new();
+    // The first one alone, so that an outage costs one request.
+    if let Some(first) = looking.pop_front() {
+        builds.push(first.await);
+    }
+    let rest: Vec<PendingBuild> = stream::iter(looking).buffered(AT_ONCE).collect().await;
+    builds.extend(rest);
+    for ((repo, _), build) in wanted.iter().zip(builds) {
+        if let Some(snapshot) = snapshots.get_mut(repo.label) {
+            snapshot.pending.push(build);
+        }
+    }
+    snapshots
+}
+
+/// What is asked about in turns, with the requests that each costs: what starts next first.
+fn subjects(repos: &[Witnessed<'_>]) -> Vec<(Subject, usize)> {
+    // Nothing waits for the slot where nothing is approved.
+    let waits = repos
+        .iter()
+        .any(|repo| repo.approved_rows().next().is_some());
+    let mut placed = Vec::new();
+    for repo in repos {
+        // 0.2.0 stores no head; it is in the comments.
+        let cost = if repo.fork == Fork::Pypi { 2 } else { 1 };
+        let approved = repo.approved_rows().take(APPROVED_MAX).enumerate();
+        placed.extend(approved.map(|(place, page)| (place, repo.subject(page), cost)));
+        let branches = repo.slot_branches().into_iter().filter(|_| waits);
+        placed.extend(branches.map(|branch| (0, repo.branch(branch), 1)));
+    }
+    placed.sort_by_key(|(place, _, _)| *place);
+    let placed = placed.into_iter();
+    placed.map(|(_, subject, cost)| (subject, cost)).collect()
+}
+
+fn repo_of<'a, 'b>(repos: &'a [Witnessed<'b>], subject: &Subject) -> Option<&'a Witnessed<'b>> {
+    let (Subject::Approved { repo: label, .. } | Subject::Branch { repo: label, .. }) = subject;
+    repos.iter().find(|repo| repo.label == label)
+}
+
+/// Asks about one subject; `None`: another failure came before it, so that the turn is not lost.
+async fn take_turn(
+    repo: &Witnessed<'_>,
+    subject: Subject,
+    asked: &Asked<'_>,
+) -> Option<(Subject, Option<Known>)> {
+    let known = match &subject {
+        Subject::Approved { num, head, .. } => {
+            let head = head.clone();
+            repo.approved_on_github(*num, head, asked).await
+        }
+        Subject::Branch { branch, .. } => match asked.github() {
+            Some(github) => {
+                let head = asked.wait(github.branch(repo.place(), branch)).await;
+                head.map(Known::Branch).ok_or(NotTold::Failed)
+            }
+            None => Err(NotTold::Stopped),
+        },
+    };
+    match known {
+        Ok(known) => Some((subject, Some(known))),
+        Err(NotTold::Failed) => Some((subject, None)),
+        Err(NotTold::Stopped) => None,
+    }
+}
+
+/// Why GitHub did not tell something.
+enum NotTold {
+    /// It was asked for this.
+    Failed,
+    /// It was not, because it had failed before.
+    Stopped,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// GitHub while one look asks it: the first failure, after which it is not asked again, so that one
@@ -109,11 +223,27 @@ pub struct Asked<'a> {
     github: Option<&'a Github>,
     mention: Option<&'a str>,
     until: Instant,
+    /// How many requests GitHub had answered before.
+    answered: u64,
+    found: Mutex<Found>,
+}
+
+/// What came of asking.
+#[derive(Default)]
+struct Found {
     stopped: bool,
-    /// The first failure.
-    pub failed: Option<ProbeError>,
-    /// What the operator should know.
-    pub warnings: Vec<String>,
+    /// Whether all that pending builds need was asked.
+    essential_is_done: bool,
+    failed: Option<ProbeError>,
+    /// A failure after that.
+    beside: Option<Beside>,
+    warnings: Vec<String>,
+}
+
+/// A failure of a request that no pending build needs.
+enum Beside {
+    Failed(ProbeError),
+    OutOfTime(ProbeError),
 }
 
 impl<'a> Asked<'a> {
@@ -123,57 +253,81 @@ impl<'a> Asked<'a> {
             github,
             mention,
             until,
-            stopped: false,
-            failed: None,
-            warnings: Vec::new(),
+            answered: github.map_or(0, Github::answered),
+            found: Mutex::default(),
         }
+    }
+
+    /// The failure of GitHub as a whole, and what the operator should know. Where pending builds got
+    /// what they need, a failure over something else is only doubtful, and the lack of time for it
+    /// is nothing at all; but a GitHub that answered nothing has failed.
+    pub fn end(self) -> (Option<ProbeError>, Vec<String>) {
+        let answered = self.github.map_or(0, Github::answered) > self.answered;
+        let found = self.found.into_inner();
+        let mut found = found.unwrap_or_else(PoisonError::into_inner);
+        match found.beside {
+            Some(Beside::Failed(error) | Beside::OutOfTime(error)) if !answered => {
+                found.failed.get_or_insert(error);
+            }
+            Some(Beside::Failed(error)) => found.warnings.push(format!(
+                "GitHub did not tell all of what is approved: {error}"
+            )),
+            Some(Beside::OutOfTime(_)) | None => {}
+        }
+        (found.failed, found.warnings)
+    }
+
+    /// From now on nothing is asked that a pending build needs.
+    fn essential_is_done(&self) {
+        locked(&self.found).essential_is_done = true;
+    }
+
+    fn warn(&self, warning: String) {
+        locked(&self.found).warnings.push(warning);
     }
 
     /// The GitHub to ask; none after a failure.
     fn github(&self) -> Option<&'a Github> {
-        self.github.filter(|_| !self.stopped)
+        self.github.filter(|_| !locked(&self.found).stopped)
     }
 
     /// Waits for an answer; `None` where it failed.
-    async fn wait<T>(&mut self, answer: impl Future<Output = Result<T, ProbeError>>) -> Option<T> {
+    async fn wait<T>(&self, answer: impl Future<Output = Result<T, ProbeError>>) -> Option<T> {
         let answer = match tokio::time::timeout_at(self.until, answer).await {
-            Ok(answer) => answer,
-            Err(_) => Err(ProbeError::new(
+            Ok(answer) => answer.map_err(Beside::Failed),
+            Err(_) => Err(Beside::OutOfTime(ProbeError::new(
                 ProbeFailure::Timeout,
                 "GitHub took too long for all that a look asks of it",
-            )),
+            ))),
         };
-        match answer {
-            Ok(answer) => Some(answer),
-            Err(error) => {
-                self.stopped = true;
-                self.failed.get_or_insert(error);
-                None
-            }
+        let failure = match answer {
+            Ok(answer) => return Some(answer),
+            Err(failure) => failure,
+        };
+        let mut found = locked(&self.found);
+        found.stopped = true;
+        if found.essential_is_done {
+            found.beside.get_or_insert(failure);
+        } else {
+            let (Beside::Failed(error) | Beside::OutOfTime(error)) = failure;
+            found.failed.get_or_insert(error);
         }
+        None
     }
 
-    async fn pull(&mut self, repo: &Witnessed<'_>, num: u64, pending: bool) -> Option<Pull> {
-        let place = repo.place();
+    /// A pull request that is pending; that GitHub has none is a failure too.
+    async fn pending_pull(&self, repo: &Witnessed<'_>, num: u64) -> Option<Pull> {
         let github = self.github()?;
-        let answer = self.wait(github.pull(place, num)).await?;
+        let answer = self.wait(github.pull(repo.place(), num)).await?;
         if answer.is_none() {
-            let missing = format!(
-                "GitHub shows no pull request {}/{}#{num} to homu's token (404)",
-                place.owner, place.name
-            );
-            if pending {
-                let error = ProbeError::new(ProbeFailure::HttpStatus, missing);
-                self.failed.get_or_insert(error);
-            } else {
-                self.warnings.push(missing);
-            }
+            let error = ProbeError::new(ProbeFailure::HttpStatus, repo.missing(num));
+            locked(&self.found).failed.get_or_insert(error);
         }
         answer
     }
 
     /// The name that homu answers to.
-    async fn mention(&mut self) -> Option<String> {
+    async fn mention(&self) -> Option<String> {
         match self.mention {
             Some(mention) => Some(mention.to_owned()),
             None => {
@@ -196,10 +350,10 @@ impl Witnessed<'_> {
             .collect()
     }
 
-    async fn pending(&self, num: u64, asked: &mut Asked<'_>) -> PendingBuild {
+    async fn pending(&self, num: u64, asked: &Asked<'_>) -> PendingBuild {
         let row = self.rows.pulls.get(&num);
         let page = self.page.iter().find(|page| page.num == num);
-        let on_github = asked.pull(self, num, true).await;
+        let on_github = asked.pending_pull(self, num).await;
         let kind = kind(row, page);
         let merge_sha = self.merge_sha(num, kind, on_github.as_ref(), asked).await;
         let head_sha = match row.and_then(|row| row.head_sha.clone()) {
@@ -227,7 +381,7 @@ impl Witnessed<'_> {
         num: u64,
         kind: BuildKind,
         on_github: Option<&Pull>,
-        asked: &mut Asked<'_>,
+        asked: &Asked<'_>,
     ) -> MergeSha {
         match (self.fork, kind) {
             (Fork::Pypi, BuildKind::Try) => {}
@@ -256,12 +410,7 @@ impl Witnessed<'_> {
     /// The commit of a try build that has no results yet. The head of the branch, if it is a merge
     /// of this pull request's head, and nothing else is tried or it is the one remembered; else the
     /// one remembered, as long as the branch has gone on to something else than this pull request.
-    async fn try_sha(
-        &self,
-        num: u64,
-        on_github: Option<&Pull>,
-        asked: &mut Asked<'_>,
-    ) -> Option<Sha> {
+    async fn try_sha(&self, num: u64, on_github: Option<&Pull>, asked: &Asked<'_>) -> Option<Sha> {
         let head = &on_github?.head;
         let tried = |row: &&PageRow| row.is_try && row.is_pending();
         let tries = self.page.iter().filter(tried).count();
@@ -283,76 +432,121 @@ impl Witnessed<'_> {
     }
 
     /// Whether a commit is a merge of a head; `None` where GitHub does not tell.
-    async fn merges(&self, merge: &Sha, head: &Sha, asked: &mut Asked<'_>) -> Option<bool> {
+    async fn merges(&self, merge: &Sha, head: &Sha, asked: &Asked<'_>) -> Option<bool> {
         let parents = self.parents(merge, asked).await?;
         Some(parents.contains(head))
     }
 
     /// The head that a merge was made from: its second parent.
-    async fn head_under_test(&self, merge: Option<&Sha>, asked: &mut Asked<'_>) -> Option<Sha> {
+    async fn head_under_test(&self, merge: Option<&Sha>, asked: &Asked<'_>) -> Option<Sha> {
         let parents = self.parents(merge?, asked).await?;
         parents.get(1).cloned()
     }
 
     /// A commit's parents; none of a commit that GitHub does not have.
-    async fn parents(&self, of: &Sha, asked: &mut Asked<'_>) -> Option<Vec<Sha>> {
+    async fn parents(&self, of: &Sha, asked: &Asked<'_>) -> Option<Vec<Sha>> {
         let github = asked.github()?;
         let parents = asked.wait(github.parents(self.place(), of)).await?;
         Some(parents.unwrap_or_default())
     }
 
-    async fn approved(&self, asked: &mut Asked<'_>) -> Vec<ApprovedPull> {
-        let mut approved = Vec::new();
-        for page in self.page.iter().filter(|row| row.status == "approved") {
-            let ask = approved.len() < APPROVED_MAX;
-            approved.push(self.approved_pull(page, ask, asked).await);
-        }
-        approved
+    /// The approved pull requests, in the bot's order.
+    fn approved_rows(&self) -> impl Iterator<Item = &PageRow> {
+        self.page.iter().filter(|row| row.status == "approved")
     }
 
-    async fn approved_pull(
-        &self,
-        page: &PageRow,
-        ask: bool,
-        asked: &mut Asked<'_>,
-    ) -> ApprovedPull {
-        let row = self.rows.pulls.get(&page.num);
-        let mut head_sha = row.and_then(|row| row.head_sha.clone());
-        let mut github = PullOnGithub::Unknown;
-        if ask && let Some(pull) = asked.pull(self, page.num, false).await {
-            if self.fork == Fork::Pypi {
-                head_sha = self.approved_head(page.num, &pull, asked).await;
+    fn subject(&self, page: &PageRow) -> Subject {
+        Subject::Approved {
+            repo: self.label.clone(),
+            num: page.num,
+            head: self.stored_head(page.num),
+        }
+    }
+
+    fn branch(&self, branch: &str) -> Subject {
+        Subject::Branch {
+            repo: self.label.clone(),
+            branch: branch.to_owned(),
+        }
+    }
+
+    fn stored_head(&self, num: u64) -> Option<Sha> {
+        self.rows.pulls.get(&num)?.head_sha.clone()
+    }
+
+    fn approved(&self, rotation: &Rotation, asked: &Asked<'_>) -> Vec<ApprovedPull> {
+        let known = |page| match rotation.known(&self.subject(page)) {
+            Some(Known::Pull { github, head }) => (github.clone(), head.clone()),
+            Some(Known::NoPull) => {
+                asked.warn(self.missing(page.num));
+                (PullOnGithub::Unknown, self.stored_head(page.num))
             }
-            github = pull.state;
-        }
-        let priority = row.and_then(|row| row.priority).or(page.priority);
-        ApprovedPull {
-            pull: page.num,
-            head_sha,
-            github,
-            mergeable: page.mergeable,
-            // 0.2.0 shows a rollup's as a word; it starts last.
-            priority: priority.unwrap_or(-1),
-            title: shown_title(&page.title),
-            url: self.url(page.num),
-        }
+            Some(Known::Branch(_)) | None => (PullOnGithub::Unknown, self.stored_head(page.num)),
+        };
+        self.approved_rows()
+            .map(|page| {
+                let (github, head_sha) = known(page);
+                let row = self.rows.pulls.get(&page.num);
+                let priority = row.and_then(|row| row.priority).or(page.priority);
+                ApprovedPull {
+                    pull: page.num,
+                    head_sha,
+                    github,
+                    mergeable: page.mergeable,
+                    // 0.2.0 shows a rollup's as a word; it starts last.
+                    priority: priority.unwrap_or(-1),
+                    title: shown_title(&page.title),
+                    url: self.url(page.num),
+                }
+            })
+            .collect()
+    }
+
+    /// What GitHub tells of an approved pull request, whose head homu may store.
+    async fn approved_on_github(
+        &self,
+        num: u64,
+        stored: Option<Sha>,
+        asked: &Asked<'_>,
+    ) -> Result<Known, NotTold> {
+        let github = asked.github().ok_or(NotTold::Stopped)?;
+        let pull = asked.wait(github.pull(self.place(), num)).await;
+        let Some(pull) = pull.ok_or(NotTold::Failed)? else {
+            return Ok(Known::NoPull);
+        };
+        let head = match self.fork {
+            Fork::Pypi => self.approved_head(num, &pull, asked).await?,
+            Fork::Barosl | Fork::Servo | Fork::RustLang => stored,
+        };
+        Ok(Known::Pull {
+            github: pull.state,
+            head,
+        })
+    }
+
+    fn missing(&self, num: u64) -> String {
+        let Place { owner, name } = self.place();
+        format!("GitHub shows no pull request {owner}/{name}#{num} to homu's token (404)")
     }
 
     /// The head that homu has of a pull request that is pending or approved; `None`: it is neither,
     /// or no source tells.
-    pub async fn head_in_homu(&self, num: u64, asked: &mut Asked<'_>) -> Option<Sha> {
+    pub async fn head_in_homu(&self, num: u64, asked: &Asked<'_>) -> Option<Sha> {
         if self.pending_numbers().contains(&num) {
             return self.pending(num, asked).await.head_sha;
         }
-        let page = self.page.iter().find(|row| row.num == num)?;
-        if page.status != "approved" {
-            return None;
+        self.approved_rows().find(|row| row.num == num)?;
+        let stored = self.stored_head(num);
+        match self.approved_on_github(num, stored.clone(), asked).await {
+            Ok(Known::Pull { head, .. }) => head,
+            Ok(Known::NoPull | Known::Branch(_)) | Err(NotTold::Failed | NotTold::Stopped) => {
+                stored
+            }
         }
-        self.approved_pull(page, true, asked).await.head_sha
     }
 
     /// A build that is pending on a commit, where either witness calls it so.
-    pub async fn build(&self, num: u64, asked: &mut Asked<'_>) -> Option<PendingBuild> {
+    pub async fn build(&self, num: u64, asked: &Asked<'_>) -> Option<PendingBuild> {
         if !self.pending_numbers().contains(&num) {
             return None;
         }
@@ -360,36 +554,52 @@ impl Witnessed<'_> {
     }
 
     /// The head that homu holds approved, from the comments of an open pull request.
-    async fn approved_head(&self, num: u64, pull: &Pull, asked: &mut Asked<'_>) -> Option<Sha> {
+    async fn approved_head(
+        &self,
+        num: u64,
+        pull: &Pull,
+        asked: &Asked<'_>,
+    ) -> Result<Option<Sha>, NotTold> {
         let PullOnGithub::Open { head } = &pull.state else {
-            return None;
+            return Ok(None);
         };
-        let mention = asked.mention().await?;
+        let mention = asked.mention().await.ok_or(NotTold::Stopped)?;
         let speakers = Speakers {
             bot: &mention,
             reviewers: &self.cfg.reviewers,
         };
         let place = self.place();
-        let github = asked.github()?;
+        let github = asked.github().ok_or(NotTold::Stopped)?;
         let found = github.approved_head(place, num, pull.comments, speakers);
-        let found = asked.wait(found).await??;
+        let Some(found) = asked.wait(found).await.ok_or(NotTold::Failed)? else {
+            return Ok(None);
+        };
         if head.as_str().starts_with(&found) {
-            return Some(head.clone());
+            return Ok(Some(head.clone()));
         }
         // homu writes no comment of its own about an approval in a review.
-        let github = asked.github()?;
+        let github = asked.github().ok_or(NotTold::Stopped)?;
         let reviewed = github.approved_in_review(place, num, head, speakers);
-        let reviewed = asked.wait(reviewed).await?;
-        Some(if reviewed {
+        let reviewed = asked.wait(reviewed).await.ok_or(NotTold::Failed)?;
+        Ok(Some(if reviewed {
             head.clone()
         } else {
             Sha::new(found)
-        })
+        }))
     }
 
-    async fn slot_suspects(&self, waits: bool, asked: &mut Asked<'_>) -> Vec<Sha> {
+    /// The branches whose heads could hold the slot.
+    fn slot_branches(&self) -> Vec<&str> {
         // Only the start of a build on Buildbot takes the slot.
-        if self.cfg.buildbot.is_none() {
+        match self.cfg.buildbot {
+            Some(_) => vec![&self.cfg.auto_branch, &self.cfg.try_branch],
+            None => Vec::new(),
+        }
+    }
+
+    fn slot_suspects(&self, rotation: &Rotation) -> Vec<Sha> {
+        let branches = self.slot_branches();
+        if branches.is_empty() {
             return Vec::new();
         }
         let rows = self.rows.pulls.values().rev();
@@ -397,18 +607,11 @@ impl Witnessed<'_> {
             .filter_map(|row| row.merge_sha.clone())
             .take(SUSPECTS_MAX)
             .collect();
-        let branches: &[&str] = if waits {
-            &[&self.cfg.auto_branch, &self.cfg.try_branch]
-        } else {
-            &[]
-        };
         for branch in branches {
-            let Some(github) = asked.github() else { break };
-            let head = asked.wait(github.branch(self.place(), branch)).await;
-            if let Some(Some(head)) = head
-                && !suspects.contains(&head)
+            if let Some(Known::Branch(Some(head))) = rotation.known(&self.branch(branch))
+                && !suspects.contains(head)
             {
-                suspects.push(head);
+                suspects.push(head.clone());
             }
         }
         suspects

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::super::samples::*;
 use super::*;
-use crate::model::{Gate, MergeSha, PullOnGithub, Remedy, RunEnd, RunState, StepKind, Told};
+use crate::model::{
+    Gate, MergeSha, PullOnGithub, Remedy, RepoSnapshot, RunEnd, RunState, StepKind, Told,
+};
 
 /// Both builders are no-shows, confirmed, and nothing holds the rerun.
 fn dead() -> Scene {
@@ -213,4 +215,64 @@ fn a_configuration_that_is_read_again_keeps_what_is_known() {
     let decision = scene.wait(10);
     assert_eq!(verdict(&decision, "linux"), Verdict::Starting);
     assert_eq!(scene.core.history().intents().count(), 1);
+}
+
+#[test]
+fn looks_within_a_moment_confirm_no_death() {
+    let mut scene = Scene::new();
+    scene.wait(310);
+    let reloads = (0..5).map(|_| scene.look()).last().unwrap();
+    assert_eq!(gate_of(&reloads, Remedy::Rerun), Some(Gate::Confirming));
+    assert_eq!(rerun_gate(&mut scene, 10), Some(Gate::Confirming));
+    assert_eq!(rerun_gate(&mut scene, 10), None, "two ticks later");
+}
+
+#[test]
+fn a_bot_that_is_not_configured_any_more_is_forgotten() {
+    let mut scene = dead();
+    scene.intend(retry_intent(1, 1), None);
+    scene.core.configure(acting(), Setup::default());
+    scene.seconds += 10;
+    let decision = scene.core.decide(scene.now(), Look::Tick);
+    assert!(decision.builds.is_empty() && decision.queues.is_empty());
+    assert_eq!(scene.core.zones().iter().count(), 0);
+    let closed = scene.core.settle(scene.now());
+    assert_eq!(closed.len(), 1, "nobody will see its effect any more");
+}
+
+#[test]
+fn an_outage_every_20_minutes_does_not_hide_a_frozen_run() {
+    let mut scene = Scene::new();
+    scene.runs(1, "linux", RunState::Running);
+    scene.told("mac", Told::Green { url: url(2) });
+    let mut found = 0;
+    for _ in 0..4 {
+        found += usize::from(verdict(&scene.wait(20 * 60), "linux") == Verdict::Stalled);
+        scene.workers("linux", |worker| worker.paused = true);
+        scene.wait(10);
+        scene.workers("linux", |worker| worker.paused = false);
+    }
+    assert!(found > 0, "no sign of life for 80 minutes");
+}
+
+#[test]
+fn a_queue_says_whose_start_it_waits_for() {
+    let mut scene = Scene::new();
+    scene.runs(1, "linux", RunState::Queued);
+    scene.runs(2, "mac", RunState::Queued);
+    let beta = RepoSnapshot {
+        approved: vec![approved(8)],
+        ..RepoSnapshot::default()
+    };
+    scene.bot_mut().repos.insert("beta".into(), beta);
+    let decision = scene.wait(600);
+    let beta = decision
+        .queues
+        .iter()
+        .find(|queue| queue.repo == "beta".into());
+    let evidence = beta.unwrap().evidence.to_string();
+    assert!(
+        evidence.contains("wait for the start of servo#7"),
+        "{evidence}"
+    );
 }

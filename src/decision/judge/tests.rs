@@ -21,11 +21,74 @@ fn a_build_without_a_run_is_starting_for_5_minutes_and_then_a_no_show() {
 }
 
 #[test]
-fn a_run_with_a_heartbeat_in_time_is_alive_however_old_it_is() {
+fn a_run_with_a_heartbeat_in_time_is_alive_however_old_it_is_but_people_are_told() {
     let mut scene = Scene::new();
     scene.runs(1, "linux", RunState::Running);
-    let decision = scene.wait_beating(4 * 3600);
+    let decision = scene.wait_beating(6 * 3600);
     assert_eq!(verdict(&decision, "linux"), Verdict::Alive);
+    assert!(!decision.builds[0].expectations[0].overdue);
+    let decision = scene.wait_beating(10);
+    assert_eq!(verdict(&decision, "linux"), Verdict::Alive);
+    assert!(decision.builds[0].expectations[0].overdue);
+    assert!(attempt(&decision, Remedy::Rerun).is_none());
+}
+
+/// Two masters that both have a builder `linux` and a builder `mac`.
+fn two_masters() -> Scene {
+    let mut scene = Scene::new();
+    scene.core.configure(acting(), setup_of_two());
+    scene.second = Some(Ok(idle_ci()));
+    scene
+}
+
+#[test]
+fn a_run_at_any_master_that_has_the_builder_counts() {
+    for run_at_second in [false, true] {
+        let mut scene = two_masters();
+        let mut running = idle_ci();
+        running.runs = vec![run(1, "linux", RunState::Running)];
+        if run_at_second {
+            scene.second = Some(Ok(running));
+        } else {
+            scene.ci = Ok(running);
+        }
+        let decision = scene.wait(400);
+        assert_eq!(verdict(&decision, "linux"), Verdict::Alive);
+        assert_eq!(verdict(&decision, "mac"), Verdict::NoShow);
+    }
+}
+
+#[test]
+fn nothing_is_dead_before_it_is_dead_at_every_master() {
+    let mut scene = two_masters();
+    scene.runs(1, "linux", RunState::Ended(RunEnd::Retry));
+    let mut elsewhere = idle_ci();
+    elsewhere.history.clear();
+    scene.second = Some(Ok(elsewhere));
+    let decision = scene.wait(400);
+    assert_eq!(verdict(&decision, "linux"), Verdict::Unknown);
+    assert_eq!(verdict(&decision, "mac"), Verdict::Unknown);
+    scene.second = Some(Ok(idle_ci()));
+    let decision = scene.wait(400);
+    assert_eq!(verdict(&decision, "linux"), Verdict::WorkerLost);
+    assert_eq!(verdict(&decision, "mac"), Verdict::NoShow);
+}
+
+#[test]
+fn a_silent_master_that_may_have_the_builder_leaves_a_death_unknown() {
+    let mut scene = two_masters();
+    scene.second = Some(Err(failed()));
+    scene.runs(1, "linux", RunState::Running);
+    let decision = scene.wait(400);
+    assert_eq!(verdict(&decision, "linux"), Verdict::Alive);
+    assert_eq!(verdict(&decision, "mac"), Verdict::Unknown, "never seen");
+    let mut without = idle_ci();
+    without.pools.clear();
+    scene.second = Some(Ok(without));
+    scene.wait(20);
+    scene.second = Some(Err(failed()));
+    let decision = scene.wait(400);
+    assert_eq!(verdict(&decision, "mac"), Verdict::NoShow, "it has no mac");
 }
 
 #[test]

@@ -35,7 +35,7 @@ use futures_util::stream::{StreamExt, TryStreamExt};
 use tokio::sync::Mutex;
 use url::Url;
 
-use super::{BoxFuture, Kind, Provider};
+use super::{Advice, Advised, BoxFuture, Kind, Provider};
 use crate::http::{BODY_MAX, Client, ClientOptions, read_ca};
 use crate::keys::Keys;
 use crate::model::{
@@ -61,6 +61,9 @@ const LIST_BYTES: usize = 2 * BODY_MAX;
 const RUNS_MAX: usize = 200;
 /// Questions to the master at a time about runs.
 const AT_ONCE: usize = 4;
+
+/// Addresses, or places of one, that a message names.
+const NAMED_MAX: usize = 5;
 
 /// One Buildbot master, or several that share a database and this URL.
 pub struct Buildbot {
@@ -411,17 +414,12 @@ fn at_most(max: usize, len: usize, what: &str) -> Result<(), ProbeError> {
     ))
 }
 
-fn connect(name: ProviderName, keys: &mut Keys<'_>) -> Option<Box<dyn Provider>> {
+fn connect(name: ProviderName, keys: &mut Keys<'_>, advice: &Advice) -> Option<Box<dyn Provider>> {
     let url = keys.url("url");
     let username = keys.string("username");
     let password = keys.secret("password");
     let ca = keys.path("ca");
-    if !keys.has("url") {
-        keys.mistake(
-            "url",
-            "is missing; write the master's address, as \"https://buildbot.example.org\"",
-        );
-    }
+    let given = keys.has("username") || keys.has("password");
     let login = match (username, password) {
         (Some(username), Some(password)) => Some(Login { username, password }),
         (Some(_), None) if !keys.has("password") => {
@@ -429,18 +427,86 @@ fn connect(name: ProviderName, keys: &mut Keys<'_>) -> Option<Box<dyn Provider>>
                 "password",
                 "is missing beside `username`; write { file = \"…\" }",
             );
-            return None;
+            None
         }
         (None, Some(_)) if !keys.has("username") => {
             keys.mistake("username", "is missing beside `password`");
-            return None;
+            None
         }
         (Some(_) | None, None) | (None, Some(_)) => None,
     };
-    let client = client(ca.as_deref())
-        .map_err(|message| keys.mistake("ca", message))
-        .ok()?;
-    Some(Box::new(Buildbot::new(name, url?, client, login)))
+    let (url, login) = match url {
+        Some(url) => {
+            compare(&url, keys, advice);
+            (Some(url), login)
+        }
+        None if keys.has("url") => (None, login),
+        None => match advised(keys, advice) {
+            // The bot's own login is one of that master, and is used only where it asks for one.
+            Some(advised) if !given => {
+                let login = advised.login.clone();
+                let login = login.map(|(username, password)| Login { username, password });
+                (Some(advised.url.clone()), login)
+            }
+            advised => (advised.map(|it| it.url.clone()), login),
+        },
+    };
+    let client = client(ca.as_deref()).map_err(|message| keys.mistake("ca", message));
+    Some(Box::new(Buildbot::new(name, url?, client.ok()?, login)))
+}
+
+/// The one master that the bots know; `None` after having told that there is none, or which.
+fn advised<'a>(keys: &mut Keys<'_>, advice: &'a Advice) -> Option<&'a Advised> {
+    let message = match advice.systems.as_slice() {
+        // Another bot might know another one.
+        _ if advice.incomplete => return None,
+        [one] => return Some(one),
+        [] if advice.without.is_empty() => {
+            "is missing; write the master's address, as \"https://buildbot.example.org\"".to_owned()
+        }
+        [] => format!(
+            "is missing, and so is an address in {}; write the master's here, as \
+             \"https://buildbot.example.org\"",
+            some_of(&advice.without)
+        ),
+        several => format!("is missing, and there are {}; write which", shown(several)),
+    };
+    keys.mistake("url", message);
+    None
+}
+
+/// Warns of an address that the bots do not know while they know others.
+fn compare(url: &Url, keys: &mut Keys<'_>, advice: &Advice) {
+    if advice.systems.is_empty() || advice.systems.iter().any(|it| it.is_at(url)) {
+        return;
+    }
+    keys.warning(
+        "url",
+        format!(
+            "is {url}, and the bot knows {}; that is right where the bot's is only for stopping \
+             builds and starting them anew (homu: `force`), or is a bridge to the same master",
+            shown(&advice.systems)
+        ),
+    );
+}
+
+/// Addresses with their places, for people.
+fn shown(systems: &[Advised]) -> String {
+    let shown: Vec<String> = systems
+        .iter()
+        .map(|it| format!("{} ({})", it.url, some_of(&it.places)))
+        .collect();
+    some_of(&shown)
+}
+
+/// Some of many words.
+fn some_of(words: &[String]) -> String {
+    let more = words.len().saturating_sub(NAMED_MAX);
+    let mut named = words[..words.len() - more].join(", ");
+    if more > 0 {
+        named.push_str(&format!(" and {more} more"));
+    }
+    named
 }
 
 fn client(ca: Option<&Path>) -> Result<Client, String> {

@@ -334,10 +334,10 @@ async fn a_retry_is_sent_only_while_its_own_build_is_pending() {
 
 #[tokio::test]
 async fn a_build_that_only_one_witness_calls_pending_can_be_retried() {
-    for table in ["status = ''", "merge_sha = NULL"] {
+    for (table, judged) in [("status = ''", Some(sha('a'))), ("merge_sha = NULL", None)] {
         let world = World::of("0.2.0").await;
         world.sql(&format!("UPDATE state SET {table} WHERE num = 1"));
-        accepted(&send(&*world.bot(), auto(1), Step::Retry { pull: 1 }, None).await);
+        accepted(&send(&*world.bot(), auto(1), Step::Retry { pull: 1 }, judged).await);
         assert_eq!(sent(&world).len(), 1);
     }
 }
@@ -458,6 +458,20 @@ async fn a_head_that_nobody_knows_is_not_told() {
 }
 
 #[tokio::test]
+async fn a_retry_of_an_orphan_spares_the_build_that_has_got_its_commit() {
+    for fork in FORKS {
+        let world = World::of(fork).await;
+        let retry = || Step::Retry { pull: 1 };
+        let outcome = send(&*world.bot(), auto(1), retry(), None).await;
+        held(&world, &outcome, "has got a commit meanwhile");
+
+        let table = if fork == "0.2.0" { "state" } else { "pull" };
+        world.sql(&format!("UPDATE {table} SET merge_sha = '' WHERE num = 1"));
+        accepted(&send(&*world.bot(), auto(1), retry(), None).await);
+    }
+}
+
+#[tokio::test]
 async fn what_became_of_the_sending_is_told_apart() {
     let release = || Step::ReleaseSlot {
         shas: vec![sha('a')],
@@ -489,6 +503,27 @@ async fn what_became_of_the_sending_is_told_apart() {
         "{outcome:?}"
     );
 
+    // A proxy before homu, and homu itself, which may have done the work before it failed.
+    for code in [500, 502, 503, 504] {
+        let broken = Reply::Status(code, Vec::new(), "database is locked".to_owned());
+        world.page("POST /buildbot", broken);
+        let outcome = send(&*bot, queue(), release(), None).await;
+        let told = code.to_string();
+        assert!(
+            matches!(&outcome, Outcome::Unanswered(why) if why.contains(&told) && why.contains("locked")),
+            "{outcome:?}"
+        );
+    }
+
+    for code in [401, 403, 404, 408, 413, 429] {
+        world.page(
+            "POST /buildbot",
+            Reply::Status(code, Vec::new(), String::new()),
+        );
+        let outcome = send(&*bot, queue(), release(), None).await;
+        assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+    }
+
     world.page("POST /buildbot", Reply::Reset);
     let outcome = send(&*bot, queue(), release(), None).await;
     assert!(matches!(outcome, Outcome::Unanswered(_)), "{outcome:?}");
@@ -504,7 +539,7 @@ async fn what_became_of_the_sending_is_told_apart() {
     let outcome = send(&*bot, queue(), release(), None).await;
     tokio::time::resume();
     assert!(matches!(outcome, Outcome::Unanswered(_)), "{outcome:?}");
-    assert_eq!(sent(&world).len(), 5, "each was sent once");
+    assert_eq!(sent(&world).len(), 15, "each was sent once");
 }
 
 #[tokio::test]
@@ -570,7 +605,7 @@ async fn no_step_ever_commands_force_or_clean() {
             }
             let known = fork != "rust-lang"
                 || !matches!(kind, StepKind::ReplayResult | StepKind::ForgetGreen);
-            let outcome = send(&*world.bot(), target, step, None).await;
+            let outcome = send(&*world.bot(), target, step, Some(sha('a'))).await;
             let sent = sent(&world);
             if !known {
                 // The recorded repository of this fork has no Buildbot.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ci_watchdog::model::StepKind;
+use ci_watchdog::model::{CiSystem, StepKind};
 
 use super::adapter::{connect, look};
 use super::server::Reply;
@@ -226,6 +226,88 @@ async fn before_homus_first_start_the_careful_reading_is_taken() {
         .find(|row| row.kind == StepKind::Retry)
         .unwrap();
     assert_eq!(retry.deadline_min, Duration::from_secs(300));
+}
+
+#[tokio::test]
+async fn what_homu_knows_of_its_ci_is_read_and_not_shown() {
+    let world = World::of("0.2.0").await;
+    let known = world.bot().known_ci();
+    let [buildbot, travis] = known.as_slice() else {
+        panic!("{known:?}");
+    };
+    assert_eq!(buildbot.system, CiSystem::Buildbot);
+    let url = buildbot.url.as_ref().map(url::Url::as_str);
+    assert_eq!(url, Some("http://buildbot.example.org/"));
+    assert!(
+        buildbot
+            .place
+            .ends_with("cfg.toml: repo.alpha.buildbot.url")
+    );
+    let (username, password) = buildbot.login.as_ref().unwrap();
+    assert_eq!(
+        (username.as_str(), password.expose()),
+        ("homu", "password-of-homu")
+    );
+    assert_eq!(travis.system, CiSystem::Travis);
+    assert!(travis.place.ends_with("cfg.toml: repo.alpha.travis.token"));
+    assert_eq!(travis.token.as_ref().unwrap().expose(), "token-of-travis");
+    let shown = format!("{known:?}");
+    assert!(
+        !shown.contains("token-of") && !shown.contains("password-of"),
+        "{shown}"
+    );
+}
+
+#[tokio::test]
+async fn which_homu_it_is_is_learnt_from_the_first_look() {
+    for (fork, deadline, timeout) in [("0.2.0", 0, None), ("rust-lang", 300, Some(36_000))] {
+        let world = World::of(fork).await;
+        let database = std::fs::read(world.database()).unwrap();
+        std::fs::remove_file(world.database()).unwrap();
+        // Before, the address speaks for the other one.
+        let cfg = recorded(fork, "cfg.toml");
+        let address = "canonical_url = \"https://bors.example.org\"\n";
+        let other = if fork == "0.2.0" {
+            cfg.replace("port = 54856\n", &format!("port = 54856\n{address}"))
+        } else {
+            cfg.replace(address, "")
+        };
+        assert_ne!(cfg, other);
+        world.write("cfg.toml", &other);
+        let bot = world.bot();
+        let retry = || {
+            let rows = bot.rows().iter();
+            let mut retries = rows.filter(|row| row.kind == StepKind::Retry);
+            retries.next().unwrap().deadline_min.as_secs()
+        };
+        assert_eq!(retry(), 300 - deadline, "{fork}");
+        std::fs::write(world.database(), database).unwrap();
+        look(&*bot).await.unwrap();
+        assert_eq!(retry(), deadline, "{fork}");
+        let known = bot.own_timeout(&"alpha".into());
+        assert_eq!(known.map(|it| it.as_secs()), timeout, "{fork}");
+    }
+}
+
+#[tokio::test]
+async fn a_repository_that_homu_serves_since_the_start_is_warned_of() {
+    for fork in FORKS {
+        let world = World::of(fork).await;
+        let bot = world.bot();
+        let table = if fork == "0.2.0" { "state" } else { "pull" };
+        let warned = async |status: &str| {
+            world.sql(&format!("DELETE FROM {table} WHERE repo = 'beta'"));
+            world.sql(&format!(
+                "INSERT INTO {table} (repo, num, status) VALUES ('beta', 7, '{status}')"
+            ));
+            let warnings = look(&*bot).await.unwrap().warnings;
+            let told = |it: &&String| it.contains("waits for builds of beta");
+            warnings.iter().filter(told).count()
+        };
+        assert_eq!(warned("pending").await, 1, "{fork}");
+        // homu keeps the rows of a repository that it serves no more.
+        assert_eq!(warned("success").await, 0, "{fork}");
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -35,6 +37,8 @@ pub enum Reply {
     CutOff(String, usize),
     /// The connection is closed without a word.
     Reset,
+    /// This after so long.
+    Later(Duration, Box<Reply>),
     /// Nothing, for ever. From here on the clock is paused, so that whoever waits need not.
     Silence,
 }
@@ -45,6 +49,14 @@ type Answer = Arc<dyn Fn(&Asked) -> Reply + Send + Sync>;
 pub struct Server {
     pub url: String,
     asked: Arc<Mutex<Vec<Asked>>>,
+    waiting: Arc<Waiting>,
+}
+
+/// Who waits for a later answer.
+#[derive(Default)]
+struct Waiting {
+    now: AtomicUsize,
+    most: AtomicUsize,
 }
 
 impl Server {
@@ -53,12 +65,24 @@ impl Server {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let asked = Arc::<Mutex<Vec<Asked>>>::default();
         let (log, answer): (_, Answer) = (Arc::clone(&asked), Arc::new(answer));
+        let waiting = Arc::<Waiting>::default();
+        let counted = Arc::clone(&waiting);
         tokio::spawn(async move {
             while let Ok((connection, _)) = listener.accept().await {
-                tokio::spawn(converse(connection, Arc::clone(&answer), Arc::clone(&log)));
+                let (answer, log) = (Arc::clone(&answer), Arc::clone(&log));
+                tokio::spawn(converse(connection, answer, log, Arc::clone(&counted)));
             }
         });
-        Self { url, asked }
+        Self {
+            url,
+            asked,
+            waiting,
+        }
+    }
+
+    /// How many waited for a later answer at one time, at most.
+    pub fn at_once(&self) -> usize {
+        self.waiting.most.load(Ordering::Relaxed)
     }
 
     /// Everything that was asked for since the last call.
@@ -71,6 +95,7 @@ async fn converse(
     mut connection: TcpStream,
     answer: Answer,
     log: Arc<Mutex<Vec<Asked>>>,
+    waiting: Arc<Waiting>,
 ) -> io::Result<()> {
     let mut received = Vec::new();
     loop {
@@ -87,6 +112,20 @@ async fn converse(
         let reply = answer(&asked);
         let known = asked.header("if-none-match").to_owned();
         log.lock().unwrap().push(asked);
+        let reply = match reply {
+            Reply::Later(time, reply) => {
+                let now = waiting.now.fetch_add(1, Ordering::Relaxed) + 1;
+                waiting.most.fetch_max(now, Ordering::Relaxed);
+                tokio::time::sleep(time).await;
+                waiting.now.fetch_sub(1, Ordering::Relaxed);
+                *reply
+            }
+            reply @ (Reply::Body(_)
+            | Reply::Status(..)
+            | Reply::CutOff(..)
+            | Reply::Reset
+            | Reply::Silence) => reply,
+        };
         let (status, headers, body, sent) = match reply {
             Reply::Body(body) => {
                 let tag = format!(
@@ -103,7 +142,7 @@ async fn converse(
             }
             Reply::Status(status, headers, body) => (status, headers, body, usize::MAX),
             Reply::CutOff(body, sent) => (200, Vec::new(), body, sent),
-            Reply::Reset => return Ok(()),
+            Reply::Reset | Reply::Later(..) => return Ok(()),
             Reply::Silence => {
                 tokio::time::pause();
                 std::future::pending().await

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ci_watchdog::bots::Bot;
 use ci_watchdog::model::{RepoSnapshot, Sha};
@@ -24,7 +25,11 @@ pub struct World {
     pub github: Server,
     homu_replies: Replies,
     github_replies: Replies,
+    latency: Latency,
 }
+
+/// How long GitHub takes for each answer.
+type Latency = Arc<Mutex<Option<Duration>>>;
 
 pub const FORKS: [&str; 4] = ["0.2.0", "barosl", "servo", "rust-lang"];
 
@@ -44,13 +49,15 @@ impl World {
         let folder = TempDir::new().unwrap();
         let homu_replies = Replies::default();
         let github_replies = Replies::default();
+        let latency = Latency::default();
         let world = Self {
             fork,
             homu: Server::start(answers(&homu_replies)).await,
-            github: Server::start(answers(&github_replies)).await,
+            github: Server::start(slowly(&latency, answers(&github_replies))).await,
             folder,
             homu_replies,
             github_replies,
+            latency,
         };
         world.write("cfg.toml", &recorded(fork, "cfg.toml"));
         world.sql(&recorded(fork, "main.sql"));
@@ -115,9 +122,18 @@ impl World {
         self.reply(path, Reply::Body(body.to_string()));
     }
 
+    /// From now on GitHub takes so long for each answer.
+    pub fn slow_github(&self, latency: Duration) {
+        *self.latency.lock().unwrap() = Some(latency);
+    }
+
     pub fn pull(&self, num: u64, state: &str, head: &Sha, body: &str) {
+        self.pull_of("alpha", num, state, head, body);
+    }
+
+    pub fn pull_of(&self, repo: &str, num: u64, state: &str, head: &Sha, body: &str) {
         self.say(
-            &format!("/repos/octo/alpha/pulls/{num}"),
+            &format!("/repos/octo/{repo}/pulls/{num}"),
             json!({
                 "number": num, "state": state, "title": format!("Title {num}"), "body": body,
                 "user": { "login": "contributor" }, "comments": 2,
@@ -151,12 +167,16 @@ impl World {
 
     /// The comments on a pull request, on its first page.
     pub fn comments(&self, num: u64, comments: &[(&str, &str)]) {
+        self.comments_of("alpha", num, comments);
+    }
+
+    pub fn comments_of(&self, repo: &str, num: u64, comments: &[(&str, &str)]) {
         let comments: Vec<Value> = comments
             .iter()
             .map(|(login, body)| json!({ "user": { "login": login }, "body": body }))
             .collect();
         self.say(
-            &format!("/repos/octo/alpha/issues/{num}/comments?per_page=100&page=1"),
+            &format!("/repos/octo/{repo}/issues/{num}/comments?per_page=100&page=1"),
             Value::Array(comments),
         );
     }
@@ -198,6 +218,17 @@ pub fn review(num: u64) -> String {
 pub fn not_found() -> Reply {
     let message = r#"{"message": "Not Found", "status": "404"}"#;
     Reply::Status(404, Vec::new(), message.to_owned())
+}
+
+fn slowly(
+    latency: &Latency,
+    answers: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
+) -> impl Fn(&Asked) -> Reply + Send + Sync + 'static {
+    let latency = Arc::clone(latency);
+    move |asked| match *latency.lock().unwrap() {
+        Some(latency) => Reply::Later(latency, Box::new(answers(asked))),
+        None => answers(asked),
+    }
 }
 
 fn answers(replies: &Replies) -> impl Fn(&Asked) -> Reply + Send + Sync + 'static {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::super::gates::Operator;
-use super::super::super::policy::OnSilence;
+use super::super::super::policy::{BuildSafety, OnSilence};
 use super::super::super::samples::*;
 use super::super::*;
 use super::{dead, gate_of, rerun_gate, unreported};
@@ -264,16 +264,27 @@ fn gate_github_not_good_for_5_minutes() {
 }
 
 #[test]
-fn gate_zone_outage_then_storm_cooldown_then_ages_start_over() {
+fn gate_zone_outage_then_storm_cooldown() {
     let mut scene = dead();
     scene.workers("mac", |worker| worker.connected = false);
     assert_eq!(rerun_gate(&mut scene, 10), Some(Gate::ZoneOutage));
     scene.workers("mac", |worker| worker.connected = true);
-    // Ages start over, so that nothing is dead for 5 minutes.
+    assert_eq!(rerun_gate(&mut scene, 10), Some(Gate::Confirming));
+    assert_eq!(rerun_gate(&mut scene, 580), Some(Gate::StormCooldown));
+    assert_eq!(rerun_gate(&mut scene, 20), None);
+}
+
+#[test]
+fn the_time_of_an_outage_counts_for_no_age() {
+    let mut scene = Scene::new();
+    scene.wait(200);
+    scene.workers("mac", |worker| worker.connected = false);
+    scene.wait(3600);
+    scene.workers("mac", |worker| worker.connected = true);
     let decision = scene.wait(10);
     assert_eq!(verdict(&decision, "mac"), Verdict::Starting);
-    assert_eq!(rerun_gate(&mut scene, 400), Some(Gate::StormCooldown));
-    assert_eq!(rerun_gate(&mut scene, 200), None);
+    let decision = scene.wait(100);
+    assert_eq!(verdict(&decision, "mac"), Verdict::NoShow);
 }
 
 #[test]
@@ -403,4 +414,24 @@ fn the_first_gate_that_fails_is_the_reason() {
         ..Operator::default()
     });
     assert_eq!(rerun_gate(&mut scene, 10), Some(Gate::Paused));
+}
+
+#[test]
+fn the_strictest_limits_of_the_dead_builders_bind_a_rerun() {
+    let with = |change: fn(&mut BuildSafety)| {
+        let mut policy = acting();
+        let mut safety = policy.builds.global.clone();
+        change(&mut safety);
+        policy
+            .builds
+            .builders
+            .insert(("servo".into(), "mac".into()), safety);
+        let mut scene = Scene::with(policy);
+        rerun_gate(&mut scene, 400)
+    };
+    assert_eq!(with(|_| {}), None);
+    let never = with(|safety| safety.reruns_per_pull = 0);
+    assert_eq!(never, Some(Gate::PullBudget));
+    let looks = with(|safety| safety.looks = 60);
+    assert_eq!(looks, Some(Gate::Confirming));
 }
