@@ -2,6 +2,7 @@
 //! rust-lang forks.
 
 mod approval;
+mod asked;
 mod cfg_file;
 mod config;
 mod database;
@@ -20,12 +21,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use url::Url;
 
+use self::asked::Asked;
 use self::config::{Cfg, RepoCfg};
 use self::database::{Database, Fork, RepoRows, Rows};
 use self::github::{Github, is_login};
 use self::page::PageRow;
 use self::rotation::Rotation;
-use self::state::{Asked, Witnessed, foreign, join, settled};
+use self::state::{Witnessed, foreign, join, settled};
 use super::{Bot, BoxFuture, Kind, KnownCi};
 use crate::http::{Client, ClientOptions, Request, read_ca};
 use crate::journal::Permit;

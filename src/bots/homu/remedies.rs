@@ -21,11 +21,11 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use url::Url;
 
+use super::asked::Asked;
 use super::config::{Buildbot, RepoCfg};
 use super::database::{Fork, PullText};
 use super::github::{Place, Pull};
 use super::replay::{self, Action, Command, build_finished, build_started, signature};
-use super::state::Asked;
 use super::{Fresh, Homu};
 use crate::http::Request;
 use crate::journal::Permit;

@@ -3,13 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use futures_util::stream::{self, StreamExt};
-use tokio::time::Instant;
-
 use super::approval::Speakers;
+use super::asked::{Asked, NotTold};
 use super::config::RepoCfg;
 use super::database::{Fork, PullRow, RepoRows};
-use super::github::{AT_ONCE, Github, Place, Pull};
+use super::github::{AT_ONCE, Place, Pull};
 use super::page::PageRow;
 use super::rotation::{Known, Rotation, Subject};
 use crate::model::{
@@ -17,6 +15,7 @@ use crate::model::{
     PendingBuild, ProbeError, ProbeFailure, PullOnGithub, RepoName, RepoSnapshot, Sha, Told,
     Witnesses,
 };
+use futures_util::stream::{self, StreamExt};
 
 /// Approved pull requests of one repository that GitHub is asked about at one look, in the bot's
 /// order; those behind them do not start next.
@@ -205,137 +204,8 @@ async fn take_turn(
     }
 }
 
-/// Why GitHub did not tell something.
-enum NotTold {
-    /// It was asked for this.
-    Failed,
-    /// It was not, because it had failed before.
-    Stopped,
-}
-
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// GitHub while one look asks it: the first failure, after which it is not asked again, so that one
-/// outage costs one request; a failed answer leaves what it would have told unknown.
-pub struct Asked<'a> {
-    github: Option<&'a Github>,
-    mention: Option<&'a str>,
-    until: Instant,
-    /// How many requests GitHub had answered before.
-    answered: u64,
-    found: Mutex<Found>,
-}
-
-/// What came of asking.
-#[derive(Default)]
-struct Found {
-    stopped: bool,
-    /// Whether all that pending builds need was asked.
-    essential_is_done: bool,
-    failed: Option<ProbeError>,
-    /// A failure after that.
-    beside: Option<Beside>,
-    warnings: Vec<String>,
-}
-
-/// A failure of a request that no pending build needs.
-enum Beside {
-    Failed(ProbeError),
-    OutOfTime(ProbeError),
-}
-
-impl<'a> Asked<'a> {
-    /// Asks until then; `mention` is the name that homu answers to, where the configuration tells it.
-    pub fn new(github: Option<&'a Github>, mention: Option<&'a str>, until: Instant) -> Self {
-        Self {
-            github,
-            mention,
-            until,
-            answered: github.map_or(0, Github::answered),
-            found: Mutex::default(),
-        }
-    }
-
-    /// The failure of GitHub as a whole, and what the operator should know. Where pending builds got
-    /// what they need, a failure over something else is only doubtful, and the lack of time for it
-    /// is nothing at all; but a GitHub that answered nothing has failed.
-    pub fn end(self) -> (Option<ProbeError>, Vec<String>) {
-        let answered = self.github.map_or(0, Github::answered) > self.answered;
-        let found = self.found.into_inner();
-        let mut found = found.unwrap_or_else(PoisonError::into_inner);
-        match found.beside {
-            Some(Beside::Failed(error) | Beside::OutOfTime(error)) if !answered => {
-                found.failed.get_or_insert(error);
-            }
-            Some(Beside::Failed(error)) => found.warnings.push(format!(
-                "GitHub did not tell all of what is approved: {error}"
-            )),
-            Some(Beside::OutOfTime(_)) | None => {}
-        }
-        (found.failed, found.warnings)
-    }
-
-    /// From now on nothing is asked that a pending build needs.
-    fn essential_is_done(&self) {
-        locked(&self.found).essential_is_done = true;
-    }
-
-    fn warn(&self, warning: String) {
-        locked(&self.found).warnings.push(warning);
-    }
-
-    /// The GitHub to ask; none after a failure.
-    fn github(&self) -> Option<&'a Github> {
-        self.github.filter(|_| !locked(&self.found).stopped)
-    }
-
-    /// Waits for an answer; `None` where it failed.
-    async fn wait<T>(&self, answer: impl Future<Output = Result<T, ProbeError>>) -> Option<T> {
-        let answer = match tokio::time::timeout_at(self.until, answer).await {
-            Ok(answer) => answer.map_err(Beside::Failed),
-            Err(_) => Err(Beside::OutOfTime(ProbeError::new(
-                ProbeFailure::Timeout,
-                "GitHub took too long for all that a look asks of it",
-            ))),
-        };
-        let failure = match answer {
-            Ok(answer) => return Some(answer),
-            Err(failure) => failure,
-        };
-        let mut found = locked(&self.found);
-        found.stopped = true;
-        if found.essential_is_done {
-            found.beside.get_or_insert(failure);
-        } else {
-            let (Beside::Failed(error) | Beside::OutOfTime(error)) = failure;
-            found.failed.get_or_insert(error);
-        }
-        None
-    }
-
-    /// A pull request that is pending; that GitHub has none is a failure too.
-    async fn pending_pull(&self, repo: &Witnessed<'_>, num: u64) -> Option<Pull> {
-        let github = self.github()?;
-        let answer = self.wait(github.pull(repo.place(), num)).await?;
-        if answer.is_none() {
-            let error = ProbeError::new(ProbeFailure::HttpStatus, repo.missing(num));
-            locked(&self.found).failed.get_or_insert(error);
-        }
-        answer
-    }
-
-    /// The name that homu answers to.
-    async fn mention(&self) -> Option<String> {
-        match self.mention {
-            Some(mention) => Some(mention.to_owned()),
-            None => {
-                let github = self.github()?;
-                self.wait(github.login()).await
-            }
-        }
-    }
 }
 
 impl Witnessed<'_> {
@@ -350,10 +220,20 @@ impl Witnessed<'_> {
             .collect()
     }
 
+    /// A pull request that is pending; that GitHub has none is a failure too.
+    async fn pending_pull(&self, num: u64, asked: &Asked<'_>) -> Option<Pull> {
+        let github = asked.github()?;
+        let answer = asked.wait(github.pull(self.place(), num)).await?;
+        if answer.is_none() {
+            asked.fail(ProbeError::new(ProbeFailure::HttpStatus, self.missing(num)));
+        }
+        answer
+    }
+
     async fn pending(&self, num: u64, asked: &Asked<'_>) -> PendingBuild {
         let row = self.rows.pulls.get(&num);
         let page = self.page.iter().find(|page| page.num == num);
-        let on_github = asked.pending_pull(self, num).await;
+        let on_github = self.pending_pull(num, asked).await;
         let kind = kind(row, page);
         let merge_sha = self.merge_sha(num, kind, on_github.as_ref(), asked).await;
         let head_sha = match row.and_then(|row| row.head_sha.clone()) {
