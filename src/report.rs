@@ -433,3 +433,25 @@ pub enum Event {
 fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Stamp {
+        Stamp(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_time_is_told_as_it_is_seen_from_another() {
+        for (time, seen) in [(100, "now"), (35, "1m 5s ago"), (130, "in 30s")] {
+            assert_eq!(at(time).seen_from(&at(100)), seen);
+        }
+    }
+
+    #[test]
+    fn a_time_is_read_back_as_it_was_written() {
+        assert_eq!(at(100).to_string().parse::<Stamp>().unwrap(), at(100));
+        assert!("yesterday".parse::<Stamp>().is_err());
+    }
+}

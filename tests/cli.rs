@@ -6,8 +6,6 @@
     reason = "what goes wrong in a test fails it"
 )]
 
-#[path = "sample/mod.rs"]
-#[allow(dead_code, reason = "only its report is used here")]
 mod sample;
 
 use std::collections::BTreeSet;
@@ -373,6 +371,24 @@ async fn what_the_watchdog_told_of_is_not_told_again_from_the_journal() {
     assert!(!answer.out.contains("earlier"), "{}", answer.out);
     let json = place.run(&["explain", "widgets#7", "--json"]).json();
     assert_eq!(json["earlier"], Value::Array(Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_bot_that_does_not_answer_nothing_is_said_to_be_known() {
+    let mut report = sample::report();
+    report.builds.clear();
+    let idle = watchdog(report.clone()).await.run(&["status"]);
+    assert!(idle.out.contains("No bot waits for anything."), "{idle:?}");
+    report.sources[0].up = Some(false);
+    let place = watchdog(report).await;
+    let silent = place.run(&["status"]);
+    assert!(
+        silent.out.contains("What homu waits for is not known."),
+        "{silent:?}"
+    );
+    let silent = place.run(&["explain", "gears#12"]);
+    let known = "Whether homu waits for a build of gears#12 is not known.";
+    assert!(silent.out.contains(known), "{silent:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

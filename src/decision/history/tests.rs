@@ -407,3 +407,29 @@ fn the_journals_records_alone_give_the_same_past() {
     scene.restart();
     assert_eq!(told(&scene), before);
 }
+
+#[test]
+fn the_longest_effect_time_of_the_builders_that_a_request_is_for_counts() {
+    let mut policy = Policy::default();
+    let mut slow = policy.timeouts.global.clone();
+    slow.effect = Duration::from_secs(600);
+    let mac = ("servo".into(), "mac".into());
+    policy.timeouts.builders.insert(mac, slow);
+    let of_both = BTreeSet::from([
+        ("buildbot".into(), "linux".into()),
+        ("buildbot".into(), "mac".into()),
+    ]);
+    let result = |builder: &str| Target::Expectation {
+        build: build(1),
+        builder: builder.into(),
+    };
+    for (target, zones, seconds) in [
+        (result("linux"), BTreeSet::new(), 120),
+        (result("mac"), BTreeSet::new(), 600),
+        (Target::Build(build(1)), BTreeSet::new(), 120),
+        (Target::Build(build(1)), of_both, 600),
+    ] {
+        let deadline = effect_deadline(None, &policy, &target, &zones);
+        assert_eq!(deadline, Duration::from_secs(seconds), "{target:?}");
+    }
+}

@@ -1,7 +1,11 @@
 //! Verdicts: each with its deadline, and which comes first.
 
+use std::time::Duration;
+
 use super::super::samples::*;
-use crate::model::{History, MergeSha, Remedy, RunEnd, RunState, Told, Verdict, Witnesses};
+use crate::model::{
+    History, MergeSha, PullOnGithub, Remedy, RunEnd, RunState, Told, Verdict, Witnesses,
+};
 
 /// The verdicts on `linux` just before and at a deadline, where nothing changes in between.
 #[track_caller]
@@ -272,12 +276,26 @@ fn a_build_that_was_not_looked_for_is_not_a_no_show_by_that_time() {
 fn a_closed_pull_request_is_outdated_after_2_minutes_before_all_else() {
     let mut scene = Scene::new();
     scene.wait(400);
-    scene.pending_mut().github = crate::model::PullOnGithub::Closed;
+    scene.pending_mut().github = PullOnGithub::Closed;
     scene.pending_mut().merge_sha = MergeSha::Missing;
     let decision = scene.wait(120);
     assert_ne!(decision.builds[0].verdict, Verdict::Outdated);
     let decision = scene.wait(10);
     assert_eq!(decision.builds[0].verdict, Verdict::Outdated);
+}
+
+#[test]
+fn a_build_goes_by_the_longest_outdated_time_of_its_builders() {
+    let mut policy = acting();
+    let mut slow = policy.timeouts.global.clone();
+    slow.outdated = Duration::from_secs(600);
+    let mac = ("servo".into(), "mac".into());
+    policy.timeouts.builders.insert(mac, slow);
+    let mut scene = Scene::with(policy);
+    scene.pending_mut().github = PullOnGithub::Closed;
+    scene.wait(10);
+    assert_eq!(scene.wait(590).builds[0].own, None);
+    assert_eq!(scene.wait(10).builds[0].own, Some(Verdict::Outdated));
 }
 
 #[test]
@@ -291,7 +309,7 @@ fn a_head_that_moved_is_outdated() {
 #[test]
 fn an_unknown_pull_request_is_not_outdated() {
     let mut scene = Scene::new();
-    scene.pending_mut().github = crate::model::PullOnGithub::Unknown;
+    scene.pending_mut().github = PullOnGithub::Unknown;
     let decision = scene.wait(240);
     assert_eq!(decision.builds[0].own, None);
 }
@@ -336,7 +354,7 @@ fn approved_work_that_does_not_start_wedges_a_queue_after_5_minutes() {
 #[test]
 fn a_queue_is_not_wedged_by_work_that_the_bot_would_not_start() {
     let mut closed = approved(8);
-    closed.github = crate::model::PullOnGithub::Closed;
+    closed.github = PullOnGithub::Closed;
     let mut conflict = approved(8);
     conflict.mergeable = Some(false);
     let mut moved = approved(8);

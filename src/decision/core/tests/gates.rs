@@ -435,3 +435,19 @@ fn the_strictest_limits_of_the_dead_builders_bind_a_rerun() {
     let looks = with(|safety| safety.looks = 60);
     assert_eq!(looks, Some(Gate::Confirming));
 }
+
+#[test]
+fn the_longest_source_good_for_of_the_dead_builders_binds_a_rerun() {
+    let mut policy = acting();
+    let mut careful = policy.builds.global.clone();
+    careful.source_good_for = Duration::from_secs(3600);
+    let mac = ("servo".into(), "mac".into());
+    policy.builds.builders.insert(mac, careful);
+    let mut scene = Scene::with(policy);
+    scene.wait(400);
+    scene.ci = Err(failed());
+    scene.wait(10);
+    scene.ci = Ok(idle_ci());
+    assert_eq!(rerun_gate(&mut scene, 3590), Some(Gate::ProviderNotGood));
+    assert_eq!(rerun_gate(&mut scene, 20), None);
+}
