@@ -81,31 +81,3 @@ fn failure<T>(result: Result<T, JournalError>) -> JournalFailure {
 fn raw(path: &Path) -> Connection {
     Connection::open(path).unwrap()
 }
-
-/// Not a test of a rule: how long a write takes on this disk.
-#[test]
-#[ignore = "measures this machine's disk"]
-fn write_latency() {
-    let (_folder, path) = place();
-    let (mut journal, _) = open(&path);
-    let mut took: Vec<Duration> = (0..2_000)
-        .map(|pull| {
-            let intent = retry(pull, 1);
-            let began = Instant::now();
-            journal.intend(intent, at(pull), wall(pull)).unwrap();
-            began.elapsed()
-        })
-        .collect();
-    took.sort();
-    let size = journal.size();
-    drop(journal);
-    let began = Instant::now();
-    open(&path);
-    println!(
-        "p50 {:?}, p99 {:?}, max {:?}; {size:?}, opened in {:?}",
-        took[1_000],
-        took[1_980],
-        took[1_999],
-        began.elapsed()
-    );
-}
