@@ -8,6 +8,7 @@
 
 mod dashboard;
 mod sample;
+mod scrape;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,8 +17,8 @@ use dashboard::{dashboards, panels, queries};
 use promql_parser::label::Matcher;
 use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector};
 use promql_parser::util::{ExprVisitor, walk_expr};
-use sample::scrape::{Family, parse};
 use saphyr::{LoadableYamlNode, Yaml};
+use scrape::{Family, parse};
 
 const RULES: &str = "alerts/ci-watchdog.rules.yml";
 
@@ -274,7 +275,7 @@ fn family<'a>(exported: &'a BTreeMap<String, Family>, name: &str) -> Option<&'a 
 }
 
 fn exported() -> BTreeMap<String, Family> {
-    parse(&sample::metrics().render(&sample::report()))
+    parse(&scrape::metrics().render(&sample::report()))
 }
 
 fn exported_labels(name: &str) -> BTreeSet<String> {

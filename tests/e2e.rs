@@ -11,6 +11,7 @@ mod stack;
 
 use ci_watchdog::demo::github::Times;
 use serde_json::{Value, json};
+use stack::bridge::Hold;
 use stack::config::StackConfig;
 use stack::ending::{release, result, retry, that_got_lost, unanswered};
 use stack::jobs::Order;
@@ -319,6 +320,15 @@ async fn written(stack: &Stack) -> Vec<String> {
     words.collect()
 }
 
+/// Starts the watchdog, kills it where `hold` stops it, and says what it had written by then.
+async fn killed_at(stack: &Stack, mut hold: Hold) -> Vec<String> {
+    stack.start_watchdog(&WatchdogSettings::quick()).await;
+    hold.reached().await;
+    stack.kill9_watchdog();
+    hold.discard();
+    written(stack).await
+}
+
 #[tokio::test]
 async fn case_8_killed_before_the_intent_nothing_is_forgotten() {
     let (stack, lost) = stack_with_a_lost_push().await;
@@ -340,14 +350,11 @@ async fn case_8_killed_before_the_intent_nothing_is_forgotten() {
 #[tokio::test]
 async fn case_8_killed_after_the_intent_of_the_release_nothing_is_sent_twice() {
     let (stack, lost) = stack_with_a_lost_push().await;
-    let mut held = stack
+    let held = stack
         .bridge
         .hold_next(Pattern::started().from(Sender::Watchdog));
-    stack.start_watchdog(&WatchdogSettings::quick()).await;
-    held.reached().await;
-    stack.kill9_watchdog();
-    held.discard();
-    assert_eq!(written(&stack).await, ["release_slot"]);
+    let before = killed_at(&stack, held).await;
+    assert_eq!(before, ["release_slot"]);
     stack.start_watchdog(&WatchdogSettings::quick()).await;
     it_is_merged_after(
         &stack,
@@ -364,14 +371,11 @@ async fn case_8_killed_after_the_intent_of_the_release_nothing_is_sent_twice() {
 #[tokio::test]
 async fn case_8_killed_after_the_request_of_the_release_the_retry_is_not_forgotten() {
     let (stack, lost) = stack_with_a_lost_push().await;
-    let mut answer = stack
+    let answer = stack
         .bridge
         .hold_next_answer(Pattern::started().from(Sender::Watchdog));
-    stack.start_watchdog(&WatchdogSettings::quick()).await;
-    answer.reached().await;
-    stack.kill9_watchdog();
-    answer.discard();
-    assert_eq!(written(&stack).await, ["release_slot"]);
+    let before = killed_at(&stack, answer).await;
+    assert_eq!(before, ["release_slot"]);
     stack.start_watchdog(&WatchdogSettings::quick()).await;
     let told = [
         unanswered(release(&lost)),
@@ -408,14 +412,10 @@ async fn case_8_killed_after_the_outcome_of_the_release_the_retry_is_not_forgott
 #[tokio::test]
 async fn case_8_killed_after_the_intent_a_retry_that_got_lost_is_settled_first() {
     let (stack, lost) = stack_with_a_lost_push().await;
-    let mut held = stack
+    let held = stack
         .bridge
         .hold_next(Pattern::comment().from(Sender::Watchdog));
-    stack.start_watchdog(&WatchdogSettings::quick()).await;
-    held.reached().await;
-    stack.kill9_watchdog();
-    held.discard();
-    let before = written(&stack).await;
+    let before = killed_at(&stack, held).await;
     assert_eq!(before.last().unwrap(), "retry", "{before:?}");
     let told = vec![release(&lost), that_got_lost(retry("alpha", 1))];
 
@@ -432,14 +432,10 @@ async fn case_8_killed_after_the_intent_a_retry_that_got_lost_is_settled_first()
 #[tokio::test]
 async fn case_8_killed_after_the_request_its_effect_is_read() {
     let (stack, lost) = stack_with_a_lost_push().await;
-    let mut answer = stack
+    let answer = stack
         .bridge
         .hold_next_answer(Pattern::comment().from(Sender::Watchdog));
-    stack.start_watchdog(&WatchdogSettings::quick()).await;
-    answer.reached().await;
-    stack.kill9_watchdog();
-    answer.discard();
-    let before = written(&stack).await;
+    let before = killed_at(&stack, answer).await;
     assert_eq!(before.last().unwrap(), "retry", "{before:?}");
     stack.start_watchdog(&WatchdogSettings::quick()).await;
     let told = [release(&lost), unanswered(retry("alpha", 1))];

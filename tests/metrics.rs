@@ -8,6 +8,7 @@
 
 mod promtool;
 mod sample;
+mod scrape;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,7 +18,7 @@ use ci_watchdog::metrics::{Metrics, SERIES_MAX};
 use ci_watchdog::model::Remedy;
 use ci_watchdog::report::{Event, Report, ZoneReport};
 use promtool::{assert_content, promtool};
-use sample::scrape::{Family, parse};
+use scrape::{Family, parse};
 
 /// Type, labels and help of a family.
 type Description = (String, BTreeSet<String>, String);
@@ -218,7 +219,7 @@ fn no_label_holds_a_commit_a_pull_request_or_a_build() {
 }
 
 fn scrape(report: &Report) -> String {
-    let metrics = sample::metrics();
+    let metrics = scrape::metrics();
     metrics.tick(report);
     metrics.render(report)
 }

@@ -6,8 +6,6 @@
     reason = "what goes wrong in a test fails it"
 )]
 
-#[path = "sample/mod.rs"]
-#[allow(dead_code, reason = "only its report is used here")]
 mod sample;
 
 use std::collections::BTreeMap;

@@ -1,13 +1,9 @@
 //! A report with something in every part of it: two builds, holds, a queue, zones, attempts,
 //! sources, and one event of each kind.
 
-pub mod scrape;
-
 use std::time::{Duration, SystemTime};
 
-use ci_watchdog::app::Observer;
 use ci_watchdog::decision::policy::Mode;
-use ci_watchdog::metrics::Metrics;
 use ci_watchdog::model::{Closing, Gate, ProbeFailure, Quota, Remedy, StepKind, Verdict};
 use ci_watchdog::report::{
     AttemptReport, BuildReport, Event, ExpectationReport, HoldReport, JournalReport, QueueReport,
@@ -16,16 +12,6 @@ use ci_watchdog::report::{
 
 /// Unix time of the report, seconds.
 const AT: u64 = 1_800_000_000;
-
-/// Metrics that followed the sample's tick and a reload, as after some minutes of work.
-#[allow(dead_code, reason = "not every test that shares the sample renders it")]
-pub fn metrics() -> Metrics {
-    let metrics = Metrics::new();
-    metrics.reload(true, at(0).0);
-    metrics.tick(&report());
-    metrics.answered("metrics", 200);
-    metrics
-}
 
 /// The report.
 pub fn report() -> Report {

@@ -1,11 +1,9 @@
 //! How a case ends: what the watchdog told homu, word for word and in order, and what Buildbot ran.
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
-
+use super::Stack;
 use super::bridge::{Exchange, Passage};
 use super::message::Message;
-use super::{Stack, tools};
+use super::promtool::{assert_content, promtool};
 
 /// The name under which the watchdog frees the start slot: no builder has it.
 const NOBODY: &str = "ci-watchdog";
@@ -76,7 +74,8 @@ impl Stack {
         }
         assert_eq!(ran.len(), all_runs, "runs in all: {ran:#?}");
         assert!(self.watchdog_orders_to_buildbot().is_empty());
-        check_metrics(&self.watchdog.get("/metrics").await.unwrap());
+        let metrics = self.watchdog.get("/metrics").await.unwrap();
+        assert_content(&promtool(&["check", "metrics"], &metrics));
     }
 
     /// Waits until the watchdog has looked so many times more.
@@ -130,25 +129,4 @@ fn of_message(message: &Message) -> String {
         } => format!("{action} {repository}#{pull}"),
         Message::Push { .. } | Message::Read | Message::Other => "something else".to_owned(),
     }
-}
-
-/// What Prometheus' own tool says to the metrics.
-fn check_metrics(metrics: &str) {
-    let mut promtool = Command::new(tools::prometheus_tool("promtool"))
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = promtool.stdin.take().unwrap();
-    input.write_all(metrics.as_bytes()).unwrap();
-    drop(input);
-    let output = promtool.wait_with_output().unwrap();
-    assert!(
-        output.status.success(),
-        "promtool: {}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
 }

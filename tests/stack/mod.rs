@@ -14,9 +14,12 @@
 //!
 //! `tests/stack/install.sh` installs what this needs.
 
-// Each file of tests uses its own part of this, and what goes wrong in here is a
-// test that fails.
-#![allow(dead_code, clippy::unwrap_used, clippy::panic)]
+#![allow(dead_code, reason = "each file of tests uses its own part of this")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what goes wrong in here is a test that fails"
+)]
 
 pub mod bridge;
 pub mod buildbot;
@@ -27,6 +30,8 @@ pub mod jobs;
 pub mod message;
 pub mod process;
 pub mod prometheus;
+#[path = "../promtool/mod.rs"]
+mod promtool;
 pub mod rebuild;
 pub mod tools;
 pub mod watchdog;

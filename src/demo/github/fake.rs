@@ -285,11 +285,6 @@ impl FakeGithub {
         self.shared.lock().outbox.drop_pushes(branch, times);
     }
 
-    /// Loses no more deliveries.
-    pub fn restore_deliveries(&self) {
-        self.shared.lock().outbox.restore();
-    }
-
     /// Answers every request with this status, or, with None, works again.
     pub fn set_outage(&self, status: Option<u16>) {
         self.shared.lock().outage = status;

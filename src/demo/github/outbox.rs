@@ -146,11 +146,6 @@ impl Outbox {
         });
     }
 
-    /// Drops nothing more.
-    pub fn restore(&mut self) {
-        self.drops.clear();
-    }
-
     /// The deliveries that are remembered, oldest first.
     pub fn deliveries(&self) -> Vec<Delivery> {
         self.deliveries.iter().cloned().collect()

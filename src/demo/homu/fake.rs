@@ -104,11 +104,6 @@ impl FakeHomu {
         self.options.path()
     }
 
-    /// Its `main.db`.
-    pub fn database_path(&self) -> PathBuf {
-        self.options.database()
-    }
-
     /// The merge SHA whose start it waits for, while it starts nothing else.
     pub async fn slot(&self) -> Option<String> {
         let slot = self.shared.homu.lock().await.slot.clone();

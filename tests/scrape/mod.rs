@@ -1,6 +1,22 @@
-//! A strict reader of Prometheus' text format 0.0.4; it panics on a line that it cannot read.
+//! Metrics that were fed the sample, and a strict reader of Prometheus' text format 0.0.4, which
+//! panics on a line that it cannot read.
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use ci_watchdog::app::Observer;
+use ci_watchdog::metrics::Metrics;
+
+use crate::sample;
+
+/// Metrics that followed the sample's tick and a reload, as after some minutes of work.
+pub fn metrics() -> Metrics {
+    let report = sample::report();
+    let metrics = Metrics::new();
+    metrics.reload(true, report.started.0);
+    metrics.tick(&report);
+    metrics.answered("metrics", 200);
+    metrics
+}
 
 /// One family of a scrape.
 #[derive(Debug, Default)]
