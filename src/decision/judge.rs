@@ -178,8 +178,8 @@ fn judge_build(bench: Bench<'_>, tracked: &Tracked) -> BuildJudgement {
     }
 }
 
-/// A green result that the bot was made to forget for a rerun is not lost, as long as all the rest
-/// that is lacking is dead. If something of the rest shows life, the rerun is off, and the result is
+/// A green result that the bot was made to forget for a rerun is not lost, as long as nothing of the
+/// rest that is lacking shows life. If something of the rest shows life, the rerun is off, and the result is
 /// to be replayed like any other.
 fn spare_forgotten(bench: Bench<'_>, tracked: &Tracked, expectations: &mut [Judgement]) {
     let forgotten: Vec<bool> = expectations
@@ -194,7 +194,9 @@ fn spare_forgotten(bench: Bench<'_>, tracked: &Tracked, expectations: &mut [Judg
         .zip(&forgotten)
         .filter(|(e, forgotten)| e.lacking && !**forgotten)
         .peekable();
-    if rest.peek().is_none() || !rest.all(|(e, _)| e.dead) {
+    // What waits for a successor, or for its first run, shows no life yet.
+    let lifeless = |e: &Judgement| e.dead || e.verdict == Verdict::Starting;
+    if rest.peek().is_none() || !rest.all(|(e, _)| lifeless(e)) {
         return;
     }
     for (expectation, _) in expectations

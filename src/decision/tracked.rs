@@ -47,6 +47,8 @@ pub struct RunWatch {
     pub number: Option<u64>,
     /// When it was first seen.
     pub first_seen: Moment,
+    /// Whether it was over when it was first seen, or ended so soon that nobody saw it under way.
+    pub found_over: bool,
     /// The state that it was last seen in.
     pub state: RunState,
     /// Since when it is in that state.
@@ -200,6 +202,10 @@ impl Tracked {
             builder: run.builder.clone(),
             number: run.number,
             first_seen: now,
+            found_over: match run.state {
+                RunState::Ended(_) => true,
+                RunState::Queued | RunState::Preparing | RunState::Running => false,
+            },
             state: run.state,
             state_since: now,
             started: None,

@@ -223,13 +223,15 @@ fn judge_run(
                         return;
                     }
                     judgement.lost_worker.clone_from(&run.worker);
-                    let deadline = watch.state_since + timeouts.worker_lost;
-                    settle(
-                        judgement,
-                        now,
-                        (Verdict::WorkerLost, deadline),
-                        Verdict::Starting,
-                    );
+                    // One that was over before anybody looked says less: the bot may have begun anew
+                    // on the same commit since, and a run for that has its whole time to start.
+                    let patience = if watch.found_over {
+                        timeouts.worker_lost.max(timeouts.start)
+                    } else {
+                        timeouts.worker_lost
+                    };
+                    let dead = (Verdict::WorkerLost, watch.state_since + patience);
+                    settle(judgement, now, dead, Verdict::Starting);
                 }
             }
         }

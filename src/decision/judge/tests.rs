@@ -139,10 +139,20 @@ fn a_run_that_ended_without_a_result_waits_3_minutes_for_its_successor() {
         RunEnd::Skipped,
     ] {
         let mut scene = Scene::new();
+        scene.runs(1, "linux", RunState::Running);
+        scene.wait(10);
         scene.runs(1, "linux", RunState::Ended(end));
         let seen = before_and_at(&mut scene, 180);
         assert_eq!(seen, (Verdict::Starting, Verdict::WorkerLost), "{end:?}");
     }
+}
+
+#[test]
+fn a_run_that_was_over_when_it_was_found_leaves_its_successor_the_time_to_start() {
+    let mut scene = Scene::new();
+    scene.runs(1, "linux", RunState::Ended(RunEnd::Exception));
+    let seen = before_and_at(&mut scene, 300);
+    assert_eq!(seen, (Verdict::Starting, Verdict::WorkerLost));
 }
 
 #[test]
@@ -468,7 +478,7 @@ fn a_result_that_was_told_3_times_without_effect_counts_as_dead() {
 }
 
 #[test]
-fn what_the_bot_was_made_to_forget_is_spared_while_all_the_rest_is_dead() {
+fn what_the_bot_was_made_to_forget_is_spared_while_nothing_of_the_rest_shows_life() {
     let mut scene = Scene::new();
     scene.runs(1, "linux", RunState::Ended(RunEnd::Success));
     scene.runs(2, "mac", RunState::Running);
@@ -482,6 +492,12 @@ fn what_the_bot_was_made_to_forget_is_spared_while_all_the_rest_is_dead() {
     let decision = scene.wait(10);
     assert_eq!(verdict(&decision, "linux"), Verdict::Reported);
     assert!(decision.builds[0].rerun_is_lawful());
+    // It ends, and may have a successor: no life yet.
+    scene.runs(2, "mac", RunState::Ended(RunEnd::Retry));
+    let decision = scene.wait(170);
+    assert_eq!(verdict(&decision, "mac"), Verdict::Starting);
+    assert_eq!(verdict(&decision, "linux"), Verdict::Reported);
+    scene.runs(2, "mac", RunState::Running);
     // The rest shows life: now the result is lost like any other.
     scene.beat();
     let decision = scene.wait(10);
