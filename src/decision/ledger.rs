@@ -267,7 +267,7 @@ impl Ledger {
         }
     }
 
-    /// Opens a new generation of a build whose rerun was seen to take effect although its commit
+    /// Opens a new generation of a build that was seen to be built again although its commit
     /// stayed. Runs that are over do not count in it, unless they are green.
     pub fn open_generation(
         &mut self,
@@ -466,6 +466,10 @@ impl Ledger {
     fn see(&mut self, now: Moment, key: BuildKey, pending: &PendingBuild) -> Option<Opened> {
         let sha = pending.merge_sha.known().cloned();
         let opened = match self.builds.get(&key) {
+            Some(tracked) if tracked.failed_unseen(pending) => {
+                let sighting = self.open_generation(now, &key, SightingCause::OthersRerun);
+                sighting.map(|sighting| Opened { sighting })
+            }
             Some(tracked) => match (&tracked.merge_sha, &sha) {
                 (Some(old), Some(new)) if old != new => {
                     let past = tracked.past(now);

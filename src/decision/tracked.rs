@@ -179,6 +179,26 @@ impl Tracked {
         over
     }
 
+    /// Whether it failed and was begun anew on the same commit between two looks: a bot leaves a build
+    /// with the first red result, so that one which is new in a pending build is from before.
+    pub(super) fn failed_unseen(&self, pending: &PendingBuild) -> bool {
+        let red = |told: &Told| match told {
+            Told::Red { url } => Some(url.clone()),
+            Told::Nothing | Told::Started { .. } | Told::Green { .. } => None,
+        };
+        let known = |builder: &BuilderName| {
+            let mut before = self.pending.expectations.iter();
+            let before = before.find(|e| &e.builder == builder)?;
+            red(&before.told)
+        };
+        let same_commit = pending.merge_sha.known() == self.merge_sha.as_ref();
+        same_commit
+            && pending.expectations.iter().any(|e| {
+                let now = red(&e.told);
+                now.is_some() && now != known(&e.builder)
+            })
+    }
+
     pub(super) fn update(&mut self, now: Moment, pending: &PendingBuild) {
         if let Some(sha) = pending.merge_sha.known() {
             self.merge_sha = Some(sha.clone());

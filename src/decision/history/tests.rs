@@ -174,9 +174,23 @@ fn a_result_took_effect_when_the_bot_has_it_or_left_pending() {
     let left = |scene: &mut Scene| scene.repo_mut().pending.clear();
     let effect = Some(Closing::Effect);
     assert_eq!(ends(result_intent(true, 1), accepted_(), green, 10), effect);
-    assert_eq!(ends(result_intent(true, 1), accepted_(), red, 10), None);
-    assert_eq!(ends(result_intent(false, 1), accepted_(), red, 10), effect);
+    // With a red row it failed, and is built again since.
+    assert_eq!(ends(result_intent(true, 1), accepted_(), red, 10), effect);
     assert_eq!(ends(result_intent(true, 1), accepted_(), left, 10), effect);
+    // One that is left from before is the effect of no green result.
+    for (green, closing) in [(true, None), (false, effect)] {
+        let mut scene = scene();
+        red(&mut scene);
+        scene.wait(10);
+        let mut replay = result_intent(green, 1);
+        replay.attempt.target = Target::Expectation {
+            build: build(2),
+            builder: "linux".into(),
+        };
+        let id = scene.intend(replay, accepted_());
+        scene.wait(10);
+        assert_eq!(closing_of(&scene, id), closing, "{green}");
+    }
 }
 
 #[test]

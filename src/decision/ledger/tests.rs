@@ -230,6 +230,39 @@ fn a_generation_of_ours_leaves_out_the_runs_that_are_over() {
 }
 
 #[test]
+fn a_new_red_row_in_a_pending_build_tells_of_a_rerun_between_two_looks() {
+    let red = |url: &str| Told::Red {
+        url: url.to_owned(),
+    };
+    let mut scene = Scene::new();
+    scene.wait(60);
+    for (url, generation, from) in [
+        ("builds/1", 2, 70),
+        ("builds/1", 2, 70),
+        ("builds/2", 3, 90),
+    ] {
+        scene.pending_mut().expectations[0].told = red(url);
+        scene.wait(10);
+        assert_eq!(tracked(&scene).id.generation, generation, "{url}");
+        assert_eq!(tracked(&scene).first_seen, at(from), "{url}");
+        assert_eq!(tracked(&scene).start_from, at(from), "{url}");
+    }
+    assert_eq!(last_sighting(&scene).cause, SightingCause::OthersRerun);
+    assert_eq!(last_sighting(&scene).merge_sha, tracked(&scene).merge_sha);
+
+    // What was red before another commit says nothing of that one.
+    scene.pending_mut().merge_sha = MergeSha::Known("merge2".into());
+    scene.pending_mut().expectations[0].told = Told::Nothing;
+    scene.wait(10);
+    assert_eq!(tracked(&scene).id.generation, 4);
+    // Nor is a restart a rerun.
+    scene.pending_mut().expectations[0].told = red("builds/3");
+    scene.restart();
+    scene.wait(10);
+    assert_eq!(tracked(&scene).id.generation, 4);
+}
+
+#[test]
 fn a_look_at_life_ends_a_death() {
     let mut scene = Scene::new();
     scene.wait(60);
