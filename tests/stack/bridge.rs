@@ -55,7 +55,7 @@ pub enum Passage {
     Answered(u16),
     /// The server answered with this status, and the sender got no answer.
     AnswerLost(u16),
-    /// The server never saw it; the sender was told `200 OK`.
+    /// The server never saw it; the sender was told `200 OK`, or nothing where it was cut.
     Dropped,
     /// The server never saw it; the sender got the test's own answer.
     Replaced(u16),
@@ -113,6 +113,7 @@ struct Rule {
 #[derive(Clone)]
 enum Effect {
     Drop,
+    Cut,
     Replace(u16, String),
     LoseAnswer,
     HoldRequest(Arc<Gate>),
@@ -190,6 +191,12 @@ impl Bridge {
     /// that it arrived.
     pub fn drop_next(&self, pattern: Pattern) {
         self.add(pattern, Effect::Drop, true);
+    }
+
+    /// Closes the connection of the next request like this before the server sees it: its
+    /// sender gets no answer.
+    pub fn cut_next(&self, pattern: Pattern) {
+        self.add(pattern, Effect::Cut, true);
     }
 
     /// Loses every request like this, until [`Bridge::heal`].
@@ -356,6 +363,10 @@ async fn exchange(
             record(Passage::Dropped);
             return Some(status(200, "OK"));
         }
+        Some(Effect::Cut) => {
+            record(Passage::Dropped);
+            return None;
+        }
         Some(Effect::Replace(code, body)) => {
             record(Passage::Replaced(*code));
             return Some(status(*code, body));
@@ -406,7 +417,7 @@ async fn exchange(
                 it.passage = Passage::Answered(code);
             }
         }
-        Some(Effect::HoldRequest(_) | Effect::Drop | Effect::Replace(..)) | None => {
+        Some(Effect::HoldRequest(_) | Effect::Drop | Effect::Cut | Effect::Replace(..)) | None => {
             record(Passage::Answered(code));
         }
     }

@@ -341,6 +341,21 @@ impl Buildbot {
         assert_eq!(answer.status(), 200, "stopping run {run}");
     }
 
+    /// Runs the same commit at the same builder once more, as a person does on the master's pages.
+    pub async fn rebuild_run(&self, run: i64) {
+        let order = json!({"jsonrpc": "2.0", "id": 1, "method": "rebuild", "params": {}});
+        let request = self
+            .client
+            .post(format!("{}/api/v2/builds/{run}", self.url()))
+            .json(&order);
+        let answer = self
+            .with_cookie(request)
+            .send()
+            .await
+            .expect("the master answers");
+        assert_eq!(answer.status(), 200, "rebuilding run {run}");
+    }
+
     /// Pauses or resumes a worker, as a person does on the master's pages.
     pub async fn set_paused(&self, worker: &str, paused: bool) {
         let workers = self.must_get("workers").await;

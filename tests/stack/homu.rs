@@ -30,6 +30,12 @@ pub struct Homu {
     process: Mutex<Option<Process>>,
 }
 
+/// homu's database, held locked against everybody until this is dropped, as by a backup or a tool
+/// that hangs.
+pub struct DatabaseLock {
+    _connection: Connection,
+}
+
 /// A pull request in homu's database, `main.db`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredPull {
@@ -132,6 +138,18 @@ impl Homu {
     /// Lets a frozen homu go on.
     pub fn thaw(&self) {
         self.with_process(|process| process.thaw());
+    }
+
+    /// Locks homu's database: nobody reads it or writes to it.
+    pub fn lock_database(&self) -> DatabaseLock {
+        let connection = Connection::open(self.database()).expect("homu has a database");
+        let lock = "PRAGMA busy_timeout = 5000; BEGIN EXCLUSIVE";
+        connection
+            .execute_batch(lock)
+            .expect("nobody holds it for long");
+        DatabaseLock {
+            _connection: connection,
+        }
     }
 
     /// Panics with the end of its log if it has ended by itself.

@@ -21,6 +21,7 @@
     reason = "what goes wrong in here is a test that fails"
 )]
 
+pub mod account;
 pub mod bridge;
 pub mod buildbot;
 pub mod config;
