@@ -8,6 +8,9 @@
 
 mod sample;
 
+#[path = "cli/journal.rs"]
+mod journal;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

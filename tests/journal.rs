@@ -8,6 +8,8 @@
 
 #[path = "journal/children.rs"]
 mod children;
+#[path = "journal/damage.rs"]
+mod damage;
 #[path = "journal/failing.rs"]
 mod failing;
 #[path = "journal/opening.rs"]
@@ -49,6 +51,11 @@ fn place() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.db");
     (folder, path)
+}
+
+/// The head file of the journal at `path`.
+fn head_of(path: &Path) -> PathBuf {
+    path.with_added_extension("head")
 }
 
 fn open(path: &Path) -> (Journal, Memory) {

@@ -117,17 +117,18 @@ struct IntentWalls {
 }
 
 impl App {
-    /// Opens the journal and takes what it kept.
+    /// Opens the journal and takes what it kept. A damaged one is left alone: then this watchdog looks,
+    /// judges and reports, and acts on nothing.
     ///
     /// # Errors
     ///
-    /// The journal: held by another watchdog, damaged, of a newer version, or not to be written.
+    /// The journal: held by another watchdog, of a newer version, not one at all, or not to be written.
     pub fn new(
         config: Config,
         clock: Arc<dyn Clock>,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, JournalError> {
-        let (journal, memory) = Journal::open(&config.journal.path)?;
+        let (journal, memory) = Journal::open_or_stand_by(&config.journal.path)?;
         Ok(Self::with_journal(config, journal, memory, clock, observer))
     }
 
@@ -152,7 +153,8 @@ impl App {
         let (shared, reloads) = Shared::new(mode, tick, token, Arc::clone(&clock));
         let mut warnings = config.warnings;
         warnings.extend(setup::warnings(&config.bots, &config.providers));
-        Self {
+        let damage = journal.damage().cloned();
+        let mut app = Self {
             config_path: config.path,
             kinds: Kinds::ALL,
             listen: config.server.listen,
@@ -178,7 +180,11 @@ impl App {
             walls,
             events: Vec::new(),
             successes: BTreeMap::new(),
+        };
+        if let Some(error) = damage {
+            app.journal_failed(error);
         }
+        app
     }
 
     /// Reads a reload's configuration with other kinds of bot and provider, as
@@ -431,8 +437,15 @@ impl App {
     }
 
     fn journal_failed(&mut self, error: JournalError) {
-        if self.journal_error.is_none() {
-            tracing::error!("{error}; nothing is acted on until it can be written");
+        let before = self.journal_error.as_ref();
+        // What fails in another way meanwhile is told by the page; damage is for good, and told.
+        if before.is_none_or(|before| error.is_damage() && !before.is_damage()) {
+            let until = if error.is_damage() {
+                "it is put right and the watchdog is started again"
+            } else {
+                "it can be written"
+            };
+            tracing::error!("{error}; nothing is acted on until {until}");
         }
         self.events.push(Event::JournalFailed);
         self.journal_error = Some(error);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
+use super::ACCEPT;
 use crate::model::IntentId;
 
 /// The kinds of failure; the same value is the log field, the metric label and the cell on the page.
@@ -21,6 +22,8 @@ pub enum JournalFailure {
     Foreign,
     /// The file is damaged.
     Damaged,
+    /// It does not reach its head file, or has none.
+    Head,
     /// The file, or the folder that it should be in, does not exist.
     Missing,
     /// Another file lies at its place, or none, since it was opened.
@@ -43,12 +46,13 @@ pub enum JournalFailure {
 
 impl JournalFailure {
     /// Every kind, in the order of declaration; metrics start each at zero.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Locked,
         Self::Newer,
         Self::Older,
         Self::Foreign,
         Self::Damaged,
+        Self::Head,
         Self::Missing,
         Self::Replaced,
         Self::Full,
@@ -68,6 +72,7 @@ impl JournalFailure {
             Self::Older => "older",
             Self::Foreign => "foreign",
             Self::Damaged => "damaged",
+            Self::Head => "head",
             Self::Missing => "missing",
             Self::Replaced => "replaced",
             Self::Full => "full",
@@ -89,6 +94,7 @@ impl JournalFailure {
             | Self::Older
             | Self::Foreign
             | Self::Damaged
+            | Self::Head
             | Self::Missing
             | Self::Replaced
             | Self::Full
@@ -164,15 +170,32 @@ pub enum JournalError {
     },
     /// The file is damaged.
     #[error(
-        "the journal {path} is damaged and was left as it is: {detail}. Put back a copy of it, or \
-         see what is left with `sqlite3 {path} .recover`. Moving it away begins a new history: \
-         what was sent before is forgotten, so look at the bot first",
+        "the journal {path} is damaged and was left as it is: {detail}. Stop the watchdog and put \
+         back a copy of it, or see what is left with `sqlite3 {path} .recover`. Moving it and \
+         {path}.head away begins a new history: what was sent before is forgotten, so look at the \
+         bot first",
         path = path.display()
     )]
     Damaged {
         /// The journal.
         path: PathBuf,
         /// What the check found.
+        detail: String,
+    },
+    /// It does not reach its head file, or has none.
+    #[error(
+        "the journal {path} does not go with {head}, and both were left as they are: {detail}. \
+         Stop the watchdog and put the right pair of files back. To go on with this journal all \
+         the same, which may have forgotten what was sent last, look at the bot first, then `echo \
+         {ACCEPT} > {head}` and start the watchdog",
+        path = path.display(), head = head.display()
+    )]
+    Head {
+        /// The journal.
+        path: PathBuf,
+        /// Its head file.
+        head: PathBuf,
+        /// What does not fit.
         detail: String,
     },
     /// The file, or the folder that it should be in, does not exist.
@@ -276,6 +299,7 @@ impl JournalError {
             Self::Older { .. } => JournalFailure::Older,
             Self::Foreign { .. } => JournalFailure::Foreign,
             Self::Damaged { .. } => JournalFailure::Damaged,
+            Self::Head { .. } => JournalFailure::Head,
             Self::Missing { .. } => JournalFailure::Missing,
             Self::Replaced { .. } => JournalFailure::Replaced,
             Self::Full { .. } => JournalFailure::Full,
@@ -286,6 +310,12 @@ impl JournalError {
             Self::NotOpen { .. } => JournalFailure::NotOpen,
             Self::TooLarge { .. } => JournalFailure::TooLarge,
         }
+    }
+
+    /// Whether what the journal says cannot be believed. Nothing heals that but a person: it is read
+    /// no further, not written, and not acted on, until the watchdog is started anew.
+    pub const fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Head { .. })
     }
 
     /// A failure that SQLite reported of the journal at `path`.

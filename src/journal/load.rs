@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::Connection;
 
+use super::chain::{Head, Walk};
+use super::clock;
 use super::error::Trouble;
-use super::row::{self, COLUMNS, Stamped, moment, moment_of};
+use super::row::{self, COLUMNS, Stamped, Stored, moment};
 use crate::model::{IntentId, Moment, Record};
 
 /// How many findings of SQLite's check are told; the first ones say where it is.
@@ -21,12 +23,19 @@ pub struct Memory {
     pub records: Vec<Stamped>,
 }
 
-/// How much there is: enough to see that records are missing.
+/// What was read, and what of it is kept in mind.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) memory: Memory,
+    pub(super) tally: Tally,
+}
+
+/// How much there is, and where its chain ends: enough to see that records are missing or other ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
-    /// The number of the newest record ever, also if it was pruned.
-    pub(super) last: i64,
-    /// How many records there are up to it.
+    /// The newest record that was written and not undone, also if it was pruned.
+    pub(super) head: Head,
+    /// How many records are kept.
     pub(super) records: u64,
     /// The length of their texts, bytes.
     pub(super) bytes: u64,
@@ -46,13 +55,18 @@ pub(super) fn check(connection: &Connection) -> Result<(), Trouble> {
 }
 
 /// Reads every record, the clock, and the open intents, and checks them against each other.
-pub(super) fn load(connection: &Connection) -> Result<Memory, Trouble> {
-    let mut statement =
-        connection.prepare(&format!("SELECT {COLUMNS} FROM record ORDER BY seq"))?;
-    let records = statement
-        .query_map([], row::read)?
-        .map(|stored| stored?.believe().map_err(Trouble::Damaged))
-        .collect::<Result<Vec<_>, _>>()?;
+pub(super) fn load(connection: &Connection) -> Result<Loaded, Trouble> {
+    let mut records = Vec::new();
+    let tally = walk(connection, i64::MAX, |stored| {
+        records.push(stored.believe()?);
+        Ok(())
+    })?;
+    if newest(connection)? < tally.head.seq {
+        return Err(Trouble::Damaged(format!(
+            "its count of records ends before record {}",
+            tally.head.seq
+        )));
+    }
     let open = open_intents(&records).map_err(Trouble::Damaged)?;
     if open != stored_open_intents(connection)? {
         return Err(Trouble::Damaged(
@@ -62,30 +76,33 @@ pub(super) fn load(connection: &Connection) -> Result<Memory, Trouble> {
     let watched = records
         .iter()
         .map(|stamped| moment(&stamped.record))
-        .chain(saved_clock(connection)?)
+        .chain(clock::saved(connection)?)
         .max()
         .unwrap_or_default();
-    Ok(Memory { watched, records })
+    let memory = Memory { watched, records };
+    Ok(Loaded { memory, tally })
 }
 
-/// How much there is up to record `last`; without it, up to the newest record ever.
-pub(super) fn tally(connection: &Connection, last: Option<i64>) -> rusqlite::Result<Tally> {
-    let last = match last {
-        Some(last) => last,
-        None => newest(connection)?,
-    };
-    connection.query_row(
-        "SELECT count(*), coalesce(sum(octet_length(body)), 0) FROM record WHERE seq <= ?1",
-        [last],
-        |row| {
-            let [records, bytes]: [i64; 2] = [row.get(0)?, row.get(1)?];
-            Ok(Tally {
-                last,
-                records: records.unsigned_abs(),
-                bytes: bytes.unsigned_abs(),
-            })
-        },
-    )
+/// Follows the chain up to record `last`, or to its end, and hands over each record on it.
+pub(super) fn walk(
+    connection: &Connection,
+    last: i64,
+    mut each: impl FnMut(Stored) -> Result<(), String>,
+) -> Result<Tally, Trouble> {
+    let mut walk = Walk::new(connection, last)?;
+    let mut tally = Tally::default();
+    let mut statement = connection.prepare(&format!(
+        "SELECT {COLUMNS} FROM record WHERE seq <= ?1 ORDER BY seq"
+    ))?;
+    for stored in statement.query_map([last], row::read)? {
+        let stored = stored?;
+        walk.step(&stored).map_err(Trouble::Damaged)?;
+        tally.records += 1;
+        tally.bytes += stored.body.len() as u64;
+        each(stored).map_err(Trouble::Damaged)?;
+    }
+    tally.head = walk.end().map_err(Trouble::Damaged)?;
+    Ok(tally)
 }
 
 /// The number of the newest record ever. `AUTOINCREMENT` keeps it, so that no number is used twice.
@@ -95,12 +112,6 @@ pub(super) fn newest(connection: &Connection) -> rusqlite::Result<i64> {
         [],
         |row| row.get(0),
     )
-}
-
-fn saved_clock(connection: &Connection) -> rusqlite::Result<Option<Moment>> {
-    connection.query_row("SELECT max(watched_ms) FROM clock", [], |row| {
-        Ok(row.get::<_, Option<i64>>(0)?.map(moment_of))
-    })
 }
 
 /// The intents without a closing, each with the attempt's target and step as the schema compares them.

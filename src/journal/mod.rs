@@ -2,10 +2,16 @@
 //!
 //! [`Journal`] writes: one SQLite file, every write in a transaction of its own that is on disk
 //! when the call returns. [`Reader`] looks into it beside a running watchdog. Each write either is
-//! on disk, whole, and returns `Ok`, or counts as never made.
+//! on disk, whole, and returns `Ok`, or counts as never made. The records are a chain of checksums,
+//! whose end a file beside it repeats: damage, and a lost tail, are seen before anything is acted on.
 
+mod append;
+mod begin;
+mod chain;
+mod clock;
 mod error;
 mod file;
+mod head;
 mod load;
 mod lock;
 mod prune;
@@ -13,8 +19,11 @@ mod reader;
 mod row;
 mod schema;
 mod sqlite;
+mod undo;
+mod versions;
 
 pub use error::{JournalError, JournalFailure};
+pub use head::ACCEPT;
 pub use load::Memory;
 pub use prune::{PRUNED_MAX, WATCHED_KEPT};
 pub use reader::{HISTORY_MAX, HistoryFilter, Reader};

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{Transaction, params};
 
+use super::chain;
 use super::error::Trouble;
 use super::row::{moment_column, wall_column};
 use super::schema::deleting;
@@ -20,43 +21,53 @@ pub const WATCHED_KEPT: Duration = Policy::PULL_WINDOW;
 /// The records of one act: intent, outcome, closing.
 const ACT_RECORDS: usize = 3;
 
-/// Removes what [`Journal::prune`](super::Journal::prune) says, and says how many records that were.
+/// How much a pruning removed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Removed {
+    pub(super) records: usize,
+    /// The length of their texts, bytes.
+    pub(super) bytes: u64,
+}
+
+/// Removes what [`Journal::prune`](super::Journal::prune) says, and says how much that was.
 pub(super) fn remove_old(
     transaction: &Transaction<'_>,
     keep_since: SystemTime,
     now_watched: Moment,
-) -> Result<usize, Trouble> {
+) -> Result<Removed, Trouble> {
     let before = (
         wall_column(keep_since),
         moment_column(now_watched.minus(WATCHED_KEPT)),
     );
-    let acts = remove_old_acts(transaction, before, PRUNED_MAX / ACT_RECORDS)?;
-    Ok(acts + remove_old_sightings(transaction, before, PRUNED_MAX - acts)?)
+    let mut old = old_acts(transaction, before, PRUNED_MAX / ACT_RECORDS)?;
+    old.extend(old_sightings(transaction, before, PRUNED_MAX - old.len())?);
+    remove(transaction, &old)
 }
 
-/// Removes acts whose closing is older than `before` (wall and watched milliseconds), oldest first.
-fn remove_old_acts(
+/// The records of acts whose closing is older than `before` (wall and watched milliseconds), oldest first.
+fn old_acts(
     transaction: &Transaction<'_>,
     before: (i64, i64),
     acts_max: usize,
-) -> Result<usize, Trouble> {
-    let acts = numbers(
+) -> Result<Vec<i64>, Trouble> {
+    numbers(
         transaction,
-        "SELECT intent FROM record
-         WHERE kind = 'closed' AND wall_ms < ?1 AND watched_ms < ?2 ORDER BY seq LIMIT ?3",
+        "SELECT seq FROM record WHERE intent IN (
+            SELECT intent FROM record
+            WHERE kind = 'closed' AND wall_ms < ?1 AND watched_ms < ?2 ORDER BY seq LIMIT ?3
+         )",
         before,
         acts_max,
-    )?;
-    remove(transaction, "DELETE FROM record WHERE intent = ?1", &acts)
+    )
 }
 
-/// Removes sightings older than `before` that a newer one of the same build key follows.
-fn remove_old_sightings(
+/// Sightings older than `before` that a newer one of the same build key follows.
+fn old_sightings(
     transaction: &Transaction<'_>,
     before: (i64, i64),
     sightings_max: usize,
-) -> Result<usize, Trouble> {
-    let sightings = numbers(
+) -> Result<Vec<i64>, Trouble> {
+    numbers(
         transaction,
         "SELECT seq FROM record AS old
          WHERE kind = 'sighting' AND wall_ms < ?1 AND watched_ms < ?2 AND EXISTS (
@@ -65,8 +76,7 @@ fn remove_old_sightings(
          ) ORDER BY seq LIMIT ?3",
         before,
         sightings_max,
-    )?;
-    remove(transaction, "DELETE FROM record WHERE seq = ?1", &sightings)
+    )
 }
 
 fn numbers(
@@ -82,15 +92,15 @@ fn numbers(
     Ok(numbers)
 }
 
-fn remove(transaction: &Transaction<'_>, delete: &str, numbers: &[i64]) -> Result<usize, Trouble> {
+fn remove(transaction: &Transaction<'_>, numbers: &[i64]) -> Result<Removed, Trouble> {
+    let mut removed = Removed::default();
     if numbers.is_empty() {
-        return Ok(0);
+        return Ok(removed);
     }
     deleting(transaction, |transaction| {
-        let mut statement = transaction.prepare_cached(delete)?;
-        let mut removed = 0;
-        for number in numbers {
-            removed += statement.execute([number])?;
+        for &number in numbers {
+            removed.bytes += chain::cut(transaction, number)?;
+            removed.records += 1;
         }
         Ok(removed)
     })

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rusqlite::Row;
+use rusqlite::{Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::JournalError;
+use super::chain::{Head, Link};
 use crate::model::{BuildKey, Intent, IntentId, Moment, Record, StepKind, Target};
 
 /// The longest text of one record, bytes. What bots and providers say is capped long before; this
@@ -24,17 +25,20 @@ pub struct Stamped {
     pub record: Record,
 }
 
-/// The columns that [`read`] needs, in its order.
-pub(super) const COLUMNS: &str = "seq, watched_ms, wall_ms, kind, intent, body";
+/// The columns of a record that [`read`] needs, in its order.
+pub(super) const COLUMNS: &str =
+    "seq, watched_ms, wall_ms, kind, intent, target, attempt, repo, pull, body, chain";
 
 /// A row as it lies in the file, not yet believed.
 pub(super) struct Stored {
-    seq: i64,
-    watched_ms: i64,
-    wall_ms: i64,
-    kind: String,
-    intent: Option<i64>,
-    body: String,
+    pub(super) seq: i64,
+    pub(super) watched_ms: i64,
+    pub(super) wall_ms: i64,
+    pub(super) kind: String,
+    pub(super) intent: Option<i64>,
+    pub(super) place: Place,
+    pub(super) body: String,
+    pub(super) chain: Link,
 }
 
 /// Where a record belongs: the columns that intents, outcomes and closings of one act share.
@@ -155,17 +159,64 @@ pub(super) fn body(record: &Record) -> Result<String, JournalError> {
 
 /// Reads a row of [`COLUMNS`].
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Stored> {
+    let unlinked = read_unlinked(row)?;
+    Ok(Stored {
+        chain: row.get(10)?,
+        ..unlinked
+    })
+}
+
+/// Reads a row of [`COLUMNS`] but the last, as journals before version 2 have them.
+pub(super) fn read_unlinked(row: &Row<'_>) -> rusqlite::Result<Stored> {
     Ok(Stored {
         seq: row.get(0)?,
         watched_ms: row.get(1)?,
         wall_ms: row.get(2)?,
         kind: row.get(3)?,
         intent: row.get(4)?,
-        body: row.get(5)?,
+        place: Place {
+            target: row.get(5)?,
+            attempt: row.get(6)?,
+            repo: row.get(7)?,
+            pull: row.get(8)?,
+        },
+        body: row.get(9)?,
+        chain: Link::FIRST,
     })
 }
 
 impl Stored {
+    /// Its place on the chain.
+    pub(super) fn head(&self) -> Head {
+        Head {
+            seq: self.seq,
+            link: self.chain,
+        }
+    }
+
+    /// Adds it to the table.
+    pub(super) fn insert(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        transaction
+            .prepare_cached(&format!(
+                "INSERT INTO record ({COLUMNS})
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
+            ))?
+            .execute(params![
+                self.seq,
+                self.watched_ms,
+                self.wall_ms,
+                self.kind,
+                self.intent,
+                self.place.target,
+                self.place.attempt,
+                self.place.repo,
+                self.place.pull,
+                self.body,
+                self.chain,
+            ])?;
+        Ok(())
+    }
+
     /// The record, where its text and its columns say the same.
     ///
     /// # Errors

@@ -1,11 +1,13 @@
-//! The journal's tables, the rules that they enforce by themselves, and the way from each older version.
+//! What a file is, whether its tables and their rules are ours, and bringing it up to date.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction};
 
 use super::error::Trouble;
 use super::row::wall_column;
+use super::versions::{MIGRATIONS, Migration};
 
 /// Marks a file as a journal ("CIwd", in SQLite's `application_id`), so that a wrong path to
 /// another program's database is told before anything is written to it.
@@ -13,105 +15,6 @@ pub(super) const APPLICATION_ID: i64 = 0x4349_7764;
 
 /// The newest version that is known.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
-
-/// The steps from an empty file to [`VERSION`]; the n-th (from 1) makes version n out of n - 1.
-/// A step that was released is never changed.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1];
-
-/// Records are only ever added. Two guarded ways out lead through `meta`'s row `deleting`: pruning,
-/// and undoing a write that failed; both set and remove it in their own transaction.
-///
-/// Every refusal is a `BEFORE` trigger with `RAISE`, beside the keys: `INSERT OR REPLACE` overrides
-/// a key, and the conflict clauses inside triggers, but never a `RAISE`.
-const VERSION_1: &str = "
-CREATE TABLE meta (
-    key   TEXT PRIMARY KEY,
-    value INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE clock (
-    id         INTEGER PRIMARY KEY CHECK (id = 1),
-    watched_ms INTEGER NOT NULL,
-    wall_ms    INTEGER NOT NULL
-) STRICT;
-
-CREATE TABLE record (
-    seq        INTEGER PRIMARY KEY AUTOINCREMENT,
-    watched_ms INTEGER NOT NULL,
-    wall_ms    INTEGER NOT NULL,
-    kind       TEXT NOT NULL CHECK (kind IN ('sighting', 'intent', 'outcome', 'closed')),
-    intent     INTEGER,
-    target     TEXT NOT NULL,
-    attempt    TEXT,
-    repo       TEXT NOT NULL,
-    pull       INTEGER,
-    body       TEXT NOT NULL,
-    CHECK (CASE kind
-        WHEN 'sighting' THEN intent IS NULL
-        WHEN 'intent' THEN intent IS seq
-        ELSE intent IS NOT NULL AND intent < seq
-    END)
-) STRICT;
-CREATE INDEX record_place ON record (repo, pull);
-CREATE INDEX record_intent ON record (intent) WHERE intent IS NOT NULL;
-CREATE INDEX record_sighting ON record (target, seq) WHERE kind = 'sighting';
-
-CREATE TABLE open_intent (
-    target TEXT PRIMARY KEY,
-    seq    INTEGER NOT NULL UNIQUE
-) STRICT, WITHOUT ROWID;
-
-CREATE TRIGGER record_is_never_changed BEFORE UPDATE ON record BEGIN
-    SELECT RAISE(ABORT, 'the journal is append-only');
-END;
-CREATE TRIGGER record_is_never_deleted BEFORE DELETE ON record
-WHEN NOT EXISTS (SELECT 1 FROM meta WHERE key = 'deleting') BEGIN
-    SELECT RAISE(ABORT, 'the journal is append-only');
-END;
-CREATE TRIGGER record_is_never_replaced BEFORE INSERT ON record
-WHEN EXISTS (SELECT 1 FROM record WHERE seq = NEW.seq) BEGIN
-    SELECT RAISE(ABORT, 'the journal is append-only');
-END;
-
-CREATE TRIGGER intent_needs_a_free_target BEFORE INSERT ON record
-WHEN NEW.kind = 'intent' AND EXISTS (SELECT 1 FROM open_intent WHERE target = NEW.target) BEGIN
-    SELECT RAISE(ABORT, 'an intent is open on this target');
-END;
-CREATE TRIGGER intent_opens AFTER INSERT ON record WHEN NEW.kind = 'intent' BEGIN
-    INSERT INTO open_intent (target, seq) VALUES (NEW.target, NEW.seq);
-END;
-CREATE TRIGGER outcome_needs_an_open_intent BEFORE INSERT ON record
-WHEN NEW.kind IN ('outcome', 'closed')
-    AND NOT EXISTS (SELECT 1 FROM open_intent WHERE seq = NEW.intent) BEGIN
-    SELECT RAISE(ABORT, 'the intent is not open');
-END;
-CREATE TRIGGER outcome_comes_once BEFORE INSERT ON record
-WHEN NEW.kind = 'outcome'
-    AND EXISTS (SELECT 1 FROM record WHERE intent = NEW.intent AND kind = 'outcome') BEGIN
-    SELECT RAISE(ABORT, 'the intent has its outcome');
-END;
-CREATE TRIGGER closing_closes AFTER INSERT ON record WHEN NEW.kind = 'closed' BEGIN
-    DELETE FROM open_intent WHERE seq = NEW.intent;
-END;
-
-CREATE TRIGGER open_intent_is_never_changed BEFORE UPDATE ON open_intent BEGIN
-    SELECT RAISE(ABORT, 'an open intent only ends by its closing');
-END;
-CREATE TRIGGER open_intent_ends_by_its_closing BEFORE DELETE ON open_intent
-WHEN NOT EXISTS (SELECT 1 FROM record WHERE intent = OLD.seq AND kind = 'closed')
-    AND NOT EXISTS (SELECT 1 FROM meta WHERE key = 'deleting') BEGIN
-    SELECT RAISE(ABORT, 'an open intent only ends by its closing');
-END;
-CREATE TRIGGER open_intent_needs_its_record BEFORE INSERT ON open_intent
-WHEN EXISTS (SELECT 1 FROM open_intent WHERE target = NEW.target OR seq = NEW.seq)
-    OR NOT EXISTS (
-        SELECT 1 FROM record
-        WHERE seq = NEW.seq AND kind = 'intent' AND target = NEW.target
-    )
-    OR EXISTS (SELECT 1 FROM record WHERE intent = NEW.seq AND kind = 'closed') BEGIN
-    SELECT RAISE(ABORT, 'an intent is open on this target, or has no record, or is closed');
-END;
-";
 
 /// What a file is, by its mark and its version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,11 +45,10 @@ pub(super) fn find(connection: &Connection) -> rusqlite::Result<Found> {
     }
 }
 
-/// Brings a journal of version `from` (0: an empty file) to the end of `migrations`, in one
-/// transaction: after any failure it is what it was.
+/// Brings a journal of version `from` (0: an empty file) to the end of `migrations`.
 pub(super) fn migrate(
-    connection: &mut Connection,
-    migrations: &[&str],
+    transaction: &Transaction<'_>,
+    migrations: &[Migration],
     from: i64,
     wall: SystemTime,
 ) -> rusqlite::Result<()> {
@@ -156,9 +58,8 @@ pub(super) fn migrate(
     let Some(missing @ [_, ..]) = missing else {
         return Ok(());
     };
-    let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
     for migration in missing {
-        transaction.execute_batch(migration)?;
+        migration(transaction)?;
     }
     if from == 0 {
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
@@ -172,7 +73,32 @@ pub(super) fn migrate(
          ON CONFLICT (key) DO UPDATE SET value = excluded.value",
         [migrations.len() as i64],
     )?;
-    transaction.commit()
+    Ok(())
+}
+
+/// Checks that the tables and their rules are those of this version, to the letter: a rule with a
+/// flipped byte would let through what it is there to refuse.
+pub(super) fn check(connection: &Connection) -> Result<(), Trouble> {
+    let mut expected = Connection::open_in_memory()?;
+    let transaction = expected.transaction()?;
+    migrate(&transaction, MIGRATIONS, 0, SystemTime::UNIX_EPOCH)?;
+    let (expected, found) = (rules(&transaction)?, rules(connection)?);
+    let odd = expected.symmetric_difference(&found).next();
+    match odd {
+        None => Ok(()),
+        Some((kind, name, _)) => Err(Trouble::Damaged(format!(
+            "its {kind} {name} is not what this version makes"
+        ))),
+    }
+}
+
+/// Every table, index and trigger: kind, name, and text.
+fn rules(connection: &Connection) -> rusqlite::Result<BTreeSet<(String, String, String)>> {
+    let mut statement =
+        connection.prepare("SELECT type, name, coalesce(sql, tbl_name) FROM sqlite_schema")?;
+    statement
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect()
 }
 
 /// Runs a change that the schema allows only to pruning and undoing.
@@ -190,10 +116,14 @@ pub(super) fn deleting<T>(
 mod tests {
     use std::time::UNIX_EPOCH;
 
+    use super::super::versions::to_version_1;
     use super::*;
 
-    /// What each older version's journal holds before it is brought up to date, by version.
-    const EXAMPLES: &[&str] = &[""];
+    /// A whole journal of each older version, by version.
+    const EXAMPLES: &[&str] = &["", VERSION_1_EXAMPLE];
+
+    /// The rows of a journal that version 1 wrote.
+    const VERSION_1_EXAMPLE: &str = include_str!("../../tests/journal/version-1.sql");
 
     fn version(connection: &Connection) -> Found {
         find(connection).unwrap()
@@ -207,6 +137,12 @@ mod tests {
         rows.collect::<rusqlite::Result<_>>().unwrap()
     }
 
+    fn migrated(connection: &mut Connection, migrations: &[Migration], from: i64) {
+        let transaction = connection.transaction().unwrap();
+        migrate(&transaction, migrations, from, UNIX_EPOCH).unwrap();
+        transaction.commit().unwrap();
+    }
+
     #[test]
     fn every_older_version_is_brought_up_to_date() {
         assert_eq!(
@@ -216,52 +152,114 @@ mod tests {
         );
         for (from, example) in EXAMPLES.iter().enumerate() {
             let mut connection = Connection::open_in_memory().unwrap();
-            if from > 0 {
-                migrate(&mut connection, &MIGRATIONS[..from], 0, UNIX_EPOCH).unwrap();
-            }
             connection.execute_batch(example).unwrap();
-            let from = i64::try_from(from).unwrap();
-            migrate(&mut connection, MIGRATIONS, from, UNIX_EPOCH).unwrap();
+            migrated(&mut connection, MIGRATIONS, i64::try_from(from).unwrap());
             assert_eq!(version(&connection), Found::Version(VERSION));
-            assert!(
-                super::super::load::load(&connection).is_ok(),
-                "from version {from}"
-            );
+            check(&connection).unwrap_or_else(|trouble| panic!("from {from}: {trouble:?}"));
+            super::super::load::load(&connection)
+                .unwrap_or_else(|trouble| panic!("from {from}: {trouble:?}"));
         }
     }
 
     #[test]
-    fn only_the_missing_steps_are_taken_and_records_are_kept() {
-        let two: &[&str] = &[VERSION_1, "ALTER TABLE clock ADD COLUMN boot TEXT;"];
+    fn version_2_links_every_record_and_keeps_the_rest() {
         let mut connection = Connection::open_in_memory().unwrap();
-        migrate(&mut connection, &two[..1], 0, UNIX_EPOCH).unwrap();
+        connection.execute_batch(VERSION_1_EXAMPLE).unwrap();
+        let columns = "seq, watched_ms, wall_ms, kind, intent, target, attempt, repo, pull, body";
+        let rows = |connection: &Connection| {
+            let mut statement = connection
+                .prepare(&format!(
+                    "SELECT quote(concat_ws(char(10), {columns})) FROM record"
+                ))
+                .unwrap();
+            let rows = statement
+                .query_map([], |row| row.get::<_, String>(0))
+                .unwrap();
+            rows.collect::<rusqlite::Result<Vec<_>>>().unwrap()
+        };
+        let before = rows(&connection);
+        migrated(&mut connection, MIGRATIONS, 1);
+        assert_eq!(rows(&connection), before);
+        let loaded = super::super::load::load(&connection).unwrap();
+        assert_eq!(loaded.tally.head.seq, 7);
+        assert_eq!(
+            loaded.memory.watched,
+            crate::model::Moment::from_millis(500)
+        );
+        assert_eq!(
+            super::super::load::newest(&connection).unwrap(),
+            9,
+            "no number is used twice"
+        );
+    }
+
+    #[test]
+    fn kinds_that_no_intent_belongs_to_may_be_written_and_have_none() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrated(&mut connection, MIGRATIONS, 0);
+        for kind in ["sighting", "order", "finding", "ending", "other"] {
+            for (intent, right) in [("NULL", kind != "other"), ("0", false)] {
+                let written = connection.execute_batch(&format!(
+                    "INSERT INTO record
+                        (watched_ms, wall_ms, kind, intent, target, repo, body, chain)
+                     VALUES (0, 0, '{kind}', {intent}, '', '', '', zeroblob(32))"
+                ));
+                assert_eq!(written.is_ok(), right, "{kind} {intent}: {written:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_rule_that_is_not_what_it_was_is_damage() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrated(&mut connection, MIGRATIONS, 0);
+        check(&connection).unwrap();
+        connection
+            .execute_batch("DROP TRIGGER intent_needs_a_free_target")
+            .unwrap();
+        let trouble = format!("{:?}", check(&connection).unwrap_err());
+        assert!(
+            trouble.contains("trigger intent_needs_a_free_target"),
+            "{trouble}"
+        );
+    }
+
+    #[test]
+    fn only_the_missing_steps_are_taken_and_records_are_kept() {
+        let two: &[Migration] = &[to_version_1, |transaction| {
+            transaction.execute_batch("ALTER TABLE clock ADD COLUMN boot TEXT;")
+        }];
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrated(&mut connection, &two[..1], 0);
         connection
             .execute_batch(
                 "INSERT INTO record (watched_ms, wall_ms, kind, target, repo, body)
                  VALUES (0, 0, 'sighting', '', '', '{}')",
             )
             .unwrap();
-        migrate(&mut connection, two, 1, UNIX_EPOCH).unwrap();
+        migrated(&mut connection, two, 1);
         assert_eq!(version(&connection), Found::Version(2));
         let kept: i64 = connection
             .query_row("SELECT count(*) FROM record", [], |row| row.get(0))
             .unwrap();
         assert_eq!(kept, 1);
-        migrate(&mut connection, two, 2, UNIX_EPOCH).unwrap();
+        migrated(&mut connection, two, 2);
         assert_eq!(version(&connection), Found::Version(2));
     }
 
     #[test]
     fn a_step_that_fails_leaves_the_older_version() {
-        let broken: &[&str] = &[
-            VERSION_1,
-            "CREATE TABLE extra (x);",
-            "CREATE TABLE record (x);",
+        let broken: &[Migration] = &[
+            to_version_1,
+            |transaction| transaction.execute_batch("CREATE TABLE extra (x);"),
+            |transaction| transaction.execute_batch("CREATE TABLE record (x);"),
         ];
         let mut connection = Connection::open_in_memory().unwrap();
-        migrate(&mut connection, &broken[..1], 0, UNIX_EPOCH).unwrap();
+        migrated(&mut connection, &broken[..1], 0);
         let before = dump(&connection);
-        migrate(&mut connection, broken, 1, UNIX_EPOCH).unwrap_err();
+        let transaction = connection.transaction().unwrap();
+        migrate(&transaction, broken, 1, UNIX_EPOCH).unwrap_err();
+        drop(transaction);
         assert_eq!(version(&connection), Found::Version(1));
         assert_eq!(dump(&connection), before);
     }

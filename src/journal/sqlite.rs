@@ -1,17 +1,21 @@
 //! Writing the journal: each write is one durable transaction, and one that failed is undone before the next.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use super::append::{append, has_outcome, next, not_open, open_on, open_place};
+use super::begin::begin;
 use super::error::Trouble;
 use super::file::{self, JournalFile};
-use super::load::{self, Memory, Tally};
+use super::head::HeadFile;
+use super::load::{Memory, Tally};
 use super::lock::Lock;
-use super::row::{self, Place, moment_column, wall_column};
-use super::schema::{self, Found};
-use super::{JournalError, Permit, prune};
+use super::row::{Place, moment_column, wall_column};
+use super::undo::verify;
+use super::{JournalError, Permit, clock, prune};
 use crate::model::{Closing, Intent, IntentId, Moment, Outcome, Record, Sighting};
 
 /// What the journal is called in errors while it lies in memory.
@@ -19,7 +23,7 @@ const MEMORY: &str = ":memory:";
 
 /// The journal of one watchdog, open for writing.
 ///
-/// A write that returns `Ok` is on disk. A write that returns an error was not made: if it reached
+/// A write that returns `Ok` is on disk, and so is the head file that names it. A write that returns an error was not made: if it reached
 /// the disk all the same (the folder's sync failed after the commit, say), the next write first
 /// removes what came after the last acknowledged record. So the caller's memory and the file
 /// always say the same. Only a crash between the two leaves such a record behind; it is then part
@@ -27,7 +31,8 @@ const MEMORY: &str = ":memory:";
 ///
 /// After a failure, the next write does not believe what a cache says: it reopens the file, reads
 /// it from the disk, and checks that every acknowledged record is there. So a full disk, or a file
-/// that was moved and put back, heals by itself with the first write that succeeds.
+/// that was moved and put back, heals by itself with the first write that succeeds. Damage does not:
+/// once it was found, every write is refused until the journal is opened anew.
 #[derive(Debug)]
 pub struct Journal {
     store: Store,
@@ -44,7 +49,14 @@ enum Store {
         /// `None` after a failed write, until the file is verified. Closed before the lock goes.
         connection: Option<Connection>,
         file: JournalFile,
-        _lock: Lock,
+        head: HeadFile,
+        lock: Arc<Lock>,
+    },
+    /// It is damaged: nothing is written into it, and nobody else may.
+    Damaged {
+        error: JournalError,
+        file: JournalFile,
+        _lock: Arc<Lock>,
     },
 }
 
@@ -64,26 +76,68 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// Another watchdog holds it; it is damaged, not a journal, or of a newer version (then it is
-    /// left as it is); it cannot be read or written.
+    /// Another watchdog holds it; it is damaged, does not reach its head file, is not a journal, or of a
+    /// newer version (then it is left as it is); it cannot be read or written.
     pub fn open(path: &Path) -> Result<(Self, Memory), JournalError> {
-        let mut file = JournalFile::at(path)?;
-        let lock = Lock::take(file.path())?;
+        let (file, lock) = take(path)?;
+        Self::read(file, lock)
+    }
+
+    /// The same, but a damaged journal is left alone and refuses every write with what is wrong with
+    /// it. So a watchdog can look, report and alert; without a journal it cannot act.
+    ///
+    /// # Errors
+    ///
+    /// All others of [`open`](Self::open).
+    pub fn open_or_stand_by(path: &Path) -> Result<(Self, Memory), JournalError> {
+        let (file, lock) = take(path)?;
+        match Self::read(file.clone(), Arc::clone(&lock)) {
+            Err(error) if error.is_damage() => {
+                let journal = Self {
+                    store: Store::Damaged {
+                        error,
+                        file,
+                        _lock: lock,
+                    },
+                    known: Tally::default(),
+                    pruned: None,
+                };
+                let nothing = Memory {
+                    watched: Moment::ZERO,
+                    records: Vec::new(),
+                };
+                Ok((journal, nothing))
+            }
+            read => read,
+        }
+    }
+
+    fn read(mut file: JournalFile, lock: Arc<Lock>) -> Result<(Self, Memory), JournalError> {
         file.create()?;
+        let head = HeadFile::of(file.path());
         let mut connection = file.connect()?;
-        let (known, memory) =
-            begin(&mut connection, file.path()).map_err(|trouble| trouble.at(file.path()))?;
+        let begun = begin(&mut connection, file.path(), Some(&head))
+            .map_err(|trouble| trouble.at(file.path()))?;
         let store = Store::File {
-            connection: Some(connection),
+            connection: begun.head_good.then_some(connection),
             file,
-            _lock: lock,
+            head,
+            lock,
         };
         let journal = Self {
             store,
-            known,
+            known: begun.loaded.tally,
             pruned: None,
         };
-        Ok((journal, memory))
+        Ok((journal, begun.loaded.memory))
+    }
+
+    /// What is wrong with it, where it is damaged.
+    pub fn damage(&self) -> Option<&JournalError> {
+        match &self.store {
+            Store::Damaged { error, .. } => Some(error),
+            Store::Memory(_) | Store::File { .. } => None,
+        }
     }
 
     /// A journal that lives in memory, for tests of what uses one and for `demo`. It keeps every
@@ -96,16 +150,16 @@ impl Journal {
         let open = || -> Result<_, Trouble> {
             let mut connection = Connection::open_in_memory()?;
             file::settle(&connection)?;
-            let (known, memory) = begin(&mut connection, Path::new(MEMORY))?;
-            Ok((connection, known, memory))
+            let begun = begin(&mut connection, Path::new(MEMORY), None)?;
+            Ok((connection, begun.loaded))
         };
-        let (connection, known, memory) = open().map_err(|trouble| trouble.at(MEMORY.as_ref()))?;
+        let (connection, loaded) = open().map_err(|trouble| trouble.at(MEMORY.as_ref()))?;
         let journal = Self {
             store: Store::Memory(connection),
-            known,
+            known: loaded.tally,
             pruned: None,
         };
-        Ok((journal, memory))
+        Ok((journal, loaded.memory))
     }
 
     /// Makes an intent durable, and returns the permit to send its one request.
@@ -129,13 +183,13 @@ impl Journal {
                 }
                 .into());
             }
-            let id = IntentId(load::newest(transaction)? + 1);
+            let id = IntentId(next(transaction)?);
             let record = Record::Intent {
                 id,
                 at,
                 intent: intent.clone(),
             };
-            append(transaction, tally, &record, &place, wall)?;
+            append(transaction, tally, &record, place, wall)?;
             Ok(Permit { id, intent })
         })
     }
@@ -163,7 +217,7 @@ impl Journal {
             if has_outcome(transaction, id)? {
                 return Err(not_open(id, "outcome", "it has one already"));
             }
-            append(transaction, tally, &record, &place, wall)
+            append(transaction, tally, &record, place, wall)
         })
     }
 
@@ -182,7 +236,7 @@ impl Journal {
         let record = Record::Closed { id, at, closing };
         self.write(|transaction, tally| {
             let place = open_place(transaction, id, "closing")?;
-            append(transaction, tally, &record, &place, wall)
+            append(transaction, tally, &record, place, wall)
         })
     }
 
@@ -194,7 +248,7 @@ impl Journal {
     pub fn sight(&mut self, sighting: &Sighting, wall: SystemTime) -> Result<(), JournalError> {
         let record = Record::Sighting(sighting.clone());
         let place = Place::of_build(&sighting.build.key);
-        self.write(|transaction, tally| append(transaction, tally, &record, &place, wall))
+        self.write(|transaction, tally| append(transaction, tally, &record, place, wall))
     }
 
     /// Makes watched time durable, so that it goes on from here after a crash. A moment before the
@@ -205,13 +259,10 @@ impl Journal {
     /// Any failure to write.
     pub fn save_clock(&mut self, watched: Moment, wall: SystemTime) -> Result<(), JournalError> {
         self.write(|transaction, _| {
-            transaction
-                .prepare_cached(
-                    "INSERT INTO clock (id, watched_ms, wall_ms) VALUES (1, ?1, ?2)
-                 ON CONFLICT (id) DO UPDATE SET
-                    watched_ms = max(watched_ms, excluded.watched_ms), wall_ms = excluded.wall_ms",
-                )?
-                .execute(params![moment_column(watched), wall_column(wall)])?;
+            let latest = clock::saved(transaction)?
+                .max(Some(watched))
+                .unwrap_or(watched);
+            clock::insert(transaction, moment_column(latest), wall_column(wall))?;
             Ok(())
         })
     }
@@ -235,9 +286,10 @@ impl Journal {
         let mut after = None;
         let result = self.write(|transaction, tally| {
             let removed = prune::remove_old(transaction, keep_since, now_watched)?;
-            *tally = load::tally(transaction, Some(tally.last))?;
+            tally.records = tally.records.saturating_sub(removed.records as u64);
+            tally.bytes = tally.bytes.saturating_sub(removed.bytes);
             after = Some(*tally);
-            Ok(removed)
+            Ok(removed.records)
         });
         if result.is_err() && after.is_some() {
             self.pruned = after;
@@ -251,7 +303,7 @@ impl Journal {
             records: self.known.records,
             bytes: match &self.store {
                 Store::Memory(_) => self.known.bytes,
-                Store::File { file, .. } => file.bytes(),
+                Store::File { file, .. } | Store::Damaged { file, .. } => file.bytes(),
             },
         }
     }
@@ -261,29 +313,56 @@ impl Journal {
         &mut self,
         change: impl FnOnce(&Transaction<'_>, &mut Tally) -> Result<T, Trouble>,
     ) -> Result<T, JournalError> {
+        let written = self.try_to_write(change);
+        if let Err(error) = &written
+            && error.is_damage()
+        {
+            self.stand_by(error);
+        }
+        written
+    }
+
+    fn try_to_write<T>(
+        &mut self,
+        change: impl FnOnce(&Transaction<'_>, &mut Tally) -> Result<T, Trouble>,
+    ) -> Result<T, JournalError> {
         let mut tally;
         let result = match &mut self.store {
+            Store::Damaged { error, .. } => return Err(error.clone()),
             Store::Memory(connection) => {
                 tally = self.known;
                 commit(connection, &mut tally, change)
                     .map_err(|trouble| trouble.at(MEMORY.as_ref()))
             }
             Store::File {
-                connection, file, ..
+                connection,
+                file,
+                head,
+                ..
             } => {
-                file.unmoved()?;
+                if let Err(error) = file.unmoved() {
+                    // What comes back to its place is read again before it is believed.
+                    *connection = None;
+                    return Err(error);
+                }
                 let trusted = match connection.take() {
                     Some(trusted) => connection.insert(trusted),
                     None => {
-                        let (verified, found) = verify(file, self.known, self.pruned)?;
+                        let (verified, found) = verify(file, head, self.known, self.pruned)?;
                         self.known = found;
                         self.pruned = None;
                         connection.insert(verified)
                     }
                 };
                 tally = self.known;
-                let result =
-                    commit(trusted, &mut tally, change).map_err(|trouble| trouble.at(file.path()));
+                let result = commit(trusted, &mut tally, change)
+                    .and_then(|changed| {
+                        if tally.head != self.known.head {
+                            head.write(tally.head)?;
+                        }
+                        Ok(changed)
+                    })
+                    .map_err(|trouble| trouble.at(file.path()));
                 if result
                     .as_ref()
                     .is_err_and(|error| error.failure().stops_acting())
@@ -298,6 +377,25 @@ impl Journal {
         }
         result
     }
+
+    /// Closes a journal that was found to be damaged, for good: a later look at the same file may miss
+    /// what this one saw.
+    fn stand_by(&mut self, error: &JournalError) {
+        if let Store::File { file, lock, .. } = &self.store {
+            self.store = Store::Damaged {
+                error: error.clone(),
+                file: file.clone(),
+                _lock: Arc::clone(lock),
+            };
+        }
+    }
+}
+
+/// Takes the lock of the journal at `path`.
+fn take(path: &Path) -> Result<(JournalFile, Arc<Lock>), JournalError> {
+    let file = JournalFile::at(path)?;
+    let lock = Lock::take(file.path())?;
+    Ok((file, Arc::new(lock)))
 }
 
 /// Runs one change in a transaction of its own; dropping that rolls it back, also where its commit
@@ -311,165 +409,4 @@ fn commit<T>(
     let changed = change(&transaction, tally)?;
     transaction.commit()?;
     Ok(changed)
-}
-
-/// Makes a freshly opened database ready, and reads it.
-fn begin(connection: &mut Connection, path: &Path) -> Result<(Tally, Memory), Trouble> {
-    let from = match schema::find(connection)? {
-        Found::Empty => 0,
-        Found::Version(found) if found > schema::VERSION => {
-            return Err(Trouble::Told(JournalError::Newer {
-                path: path.to_owned(),
-                found,
-                known: schema::VERSION,
-            }));
-        }
-        Found::Version(found) => found,
-        Found::Foreign => {
-            return Err(Trouble::Told(JournalError::Foreign {
-                path: path.to_owned(),
-            }));
-        }
-    };
-    load::check(connection)?;
-    // A write-ahead log loses acknowledged records in silence where one of its bytes flips.
-    connection.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))?;
-    schema::migrate(connection, schema::MIGRATIONS, from, SystemTime::now())?;
-    let memory = load::load(connection)?;
-    Ok((load::tally(connection, None)?, memory))
-}
-
-/// Opens the file anew after a failed write, checks that what was acknowledged is on the disk, and
-/// removes what was not.
-fn verify(
-    file: &JournalFile,
-    known: Tally,
-    pruned: Option<Tally>,
-) -> Result<(Connection, Tally), JournalError> {
-    file.forget_cache()?;
-    let mut connection = file.connect()?;
-    let found = (|| {
-        load::check(&connection)?;
-        let found = load::tally(&connection, Some(known.last))?;
-        if found != known && Some(found) != pruned {
-            return Err(Trouble::Damaged(format!(
-                "after a failed write it has {} of {} records",
-                found.records, known.records
-            )));
-        }
-        undo(&mut connection, known.last)?;
-        Ok(found)
-    })()
-    .map_err(|trouble| trouble.at(file.path()))?;
-    Ok((connection, found))
-}
-
-/// Removes what came after record `last`, and opens again the intents that were closed there.
-fn undo(connection: &mut Connection, last: i64) -> Result<(), Trouble> {
-    let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
-    let unacknowledged: bool = transaction.query_row(
-        "SELECT EXISTS (SELECT 1 FROM record WHERE seq > ?1)",
-        [last],
-        |row| row.get(0),
-    )?;
-    if unacknowledged {
-        schema::deleting(&transaction, |transaction| {
-            transaction.execute("DELETE FROM record WHERE seq > ?1", [last])?;
-            transaction.execute("DELETE FROM open_intent", [])?;
-            transaction.execute(
-                "INSERT INTO open_intent (target, seq)
-                 SELECT target, seq FROM record AS intended
-                 WHERE kind = 'intent' AND NOT EXISTS (
-                    SELECT 1 FROM record WHERE intent = intended.seq AND kind = 'closed'
-                 )",
-                [],
-            )?;
-            Ok(())
-        })?;
-    }
-    transaction.commit()?;
-    Ok(())
-}
-
-fn append(
-    transaction: &Transaction<'_>,
-    tally: &mut Tally,
-    record: &Record,
-    place: &Place,
-    wall: SystemTime,
-) -> Result<(), Trouble> {
-    let body = row::body(record)?;
-    let seq = load::newest(transaction)? + 1;
-    transaction
-        .prepare_cached(
-            "INSERT INTO record
-                (seq, watched_ms, wall_ms, kind, intent, target, attempt, repo, pull, body)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-        )?
-        .execute(params![
-            seq,
-            moment_column(row::moment(record)),
-            wall_column(wall),
-            row::kind(record),
-            row::intent_of(record).map(|id| id.0),
-            place.target,
-            place.attempt,
-            place.repo,
-            place.pull,
-            body,
-        ])?;
-    *tally = Tally {
-        last: seq,
-        records: tally.records + 1,
-        bytes: tally.bytes + body.len() as u64,
-    };
-    Ok(())
-}
-
-fn open_on(transaction: &Transaction<'_>, target: &str) -> Result<Option<IntentId>, Trouble> {
-    let open = transaction
-        .prepare_cached("SELECT seq FROM open_intent WHERE target = ?1")?
-        .query_row([target], |row| row.get(0).map(IntentId))
-        .optional()?;
-    Ok(open)
-}
-
-/// Where an open intent belongs, for the `what` that is to be added to it.
-fn open_place(
-    transaction: &Transaction<'_>,
-    id: IntentId,
-    what: &'static str,
-) -> Result<Place, Trouble> {
-    let found = transaction
-        .prepare_cached(
-            "SELECT target, attempt, repo, pull,
-                EXISTS (SELECT 1 FROM open_intent WHERE open_intent.seq = record.seq)
-             FROM record WHERE seq = ?1 AND kind = 'intent'",
-        )?
-        .query_row([id.0], |row| {
-            let place = Place {
-                target: row.get(0)?,
-                attempt: row.get(1)?,
-                repo: row.get(2)?,
-                pull: row.get(3)?,
-            };
-            Ok((place, row.get(4)?))
-        })
-        .optional()?;
-    match found {
-        Some((place, true)) => Ok(place),
-        Some((_, false)) => Err(not_open(id, what, "it is closed")),
-        None => Err(not_open(id, what, "there is no such intent")),
-    }
-}
-
-fn has_outcome(transaction: &Transaction<'_>, id: IntentId) -> Result<bool, Trouble> {
-    let found = transaction
-        .prepare_cached("SELECT 1 FROM record WHERE intent = ?1 AND kind = 'outcome'")?
-        .exists([id.0])?;
-    Ok(found)
-}
-
-fn not_open(id: IntentId, what: &'static str, why: &'static str) -> Trouble {
-    Trouble::Told(JournalError::NotOpen { id, what, why })
 }

@@ -37,6 +37,12 @@ fn base(path: &Path) -> Vec<Record> {
     records
 }
 
+/// Copies a journal and its head file.
+fn copy_journal(from: &Path, to: &Path) {
+    fs::copy(from, to).unwrap();
+    fs::copy(head_of(from), head_of(to)).unwrap();
+}
+
 fn prune(journal: &mut Journal) -> Result<usize, JournalError> {
     journal.prune(wall(1), at(1_000) + WATCHED_KEPT)
 }
@@ -61,7 +67,7 @@ pub(crate) fn try_every_limit(path: &Path) {
     for record in writes() {
         for length in (0..).step_by(512) {
             let copy = path.with_file_name(format!("copy-{length}.db"));
-            fs::copy(path, &copy).unwrap();
+            copy_journal(path, &copy);
             let (mut journal, _) = open(&copy);
             limit(Some(length));
             let result = match &record {
@@ -167,8 +173,9 @@ fn what_a_failed_write_left_on_disk_is_removed_before_the_next() {
         let kind = ["outcome", "closed", "intent"][seq - 6];
         raw(&path)
             .execute(
-                "INSERT INTO record (seq, watched_ms, wall_ms, kind, intent, target, repo, body)
-                 VALUES (?1, 0, 0, ?2, ?3, ?4, 'servo', ?5)",
+                "INSERT INTO record
+                    (seq, watched_ms, wall_ms, kind, intent, target, repo, body, chain)
+                 VALUES (?1, 0, 0, ?2, ?3, ?4, 'servo', ?5, zeroblob(32))",
                 (
                     seq as i64,
                     kind,
@@ -211,13 +218,12 @@ fn a_pruning_that_failed_and_took_effect_all_the_same_is_no_damage() {
         .execute_batch("BEGIN; SELECT count(*) FROM record")
         .unwrap();
     assert_eq!(failure(prune(&mut journal)), JournalFailure::Busy);
-    shell
-        .execute_batch(
-            "COMMIT; BEGIN; INSERT INTO meta VALUES ('deleting', 1);
-             DELETE FROM record WHERE seq IN (1, 3, 4);
-             DELETE FROM meta WHERE key = 'deleting'; COMMIT",
-        )
-        .unwrap();
+    drop(shell);
+    // As if the commit had reached the disk, and only the word of it had not come back.
+    let copy = path.with_file_name("copy.db");
+    copy_journal(&path, &copy);
+    assert_eq!(prune(&mut open(&copy).0).unwrap(), 3);
+    fs::write(&path, fs::read(&copy).unwrap()).unwrap();
     check_that_it_heals(journal, &path, base, None, "after the pruning");
 }
 
@@ -284,12 +290,113 @@ fn a_folder_that_may_not_be_written_is_an_error_until_it_may() {
     assert_eq!(records(open(&path).1), said.records);
 }
 
+/// Makes the writing of the head file fail, and takes that away again.
+fn break_head(path: &Path) -> PathBuf {
+    let new = path.with_added_extension("head.new");
+    std::os::unix::fs::symlink("/dev/full", &new).unwrap();
+    new
+}
+
+#[test]
+fn a_disk_that_is_full_after_the_commit_leaves_no_record_and_no_permit() {
+    let (_folder, path) = place();
+    let there = base(&path);
+    let (mut journal, _) = open(&path);
+    let head = fs::read(head_of(&path)).unwrap();
+    for _ in 0..2 {
+        let new = break_head(&path);
+        let lost = journal.intend(retry(20, 1), at(5), wall(1)).unwrap_err();
+        assert_eq!(lost.failure(), JournalFailure::Full, "{lost}");
+        assert!(lost.to_string().contains("journal.db.head"), "{lost}");
+        assert!(
+            fs::read(head_of(&path)).unwrap() == head,
+            "never half of it"
+        );
+        let still = journal.sight(&sighting(20, 1, 1), wall(1));
+        assert_eq!(failure(still), JournalFailure::Full);
+        // Neither changes where the chain ends, but both are read again first.
+        assert_eq!(
+            failure(journal.save_clock(at(600), wall(1))),
+            JournalFailure::Full
+        );
+        fs::remove_file(new).unwrap();
+    }
+    check_that_it_heals(journal, &path, there, None, "there is room again");
+}
+
+#[test]
+fn a_head_that_cannot_be_brought_up_at_the_start_keeps_from_writing_only() {
+    let (_folder, path) = place();
+    let there = base(&path);
+    let (mut journal, _) = open(&path);
+    let older = fs::read(head_of(&path)).unwrap();
+    let last = sighting(30, 1, 1);
+    journal.sight(&last, wall(1)).unwrap();
+    drop(journal);
+    let newest = fs::read(head_of(&path)).unwrap();
+    fs::write(head_of(&path), &older).unwrap();
+    let new = break_head(&path);
+    let (mut journal, memory) = open(&path);
+    assert_eq!(memory.records.len(), there.len() + 1);
+    let refused = journal.intend(retry(20, 1), at(5), wall(1));
+    assert_eq!(failure(refused), JournalFailure::Full);
+    fs::remove_file(new).unwrap();
+    journal.save_clock(at(500), wall(1)).unwrap();
+    assert!(fs::read(head_of(&path)).unwrap() == newest);
+}
+
+#[test]
+fn a_kill_between_the_commit_and_its_head_leaves_the_record_in_doubt() {
+    let (_folder, path) = place();
+    base(&path);
+    let head = fs::read(head_of(&path)).unwrap();
+    // Opening a pipe for writing waits for a reader, and there is none.
+    let new = path.with_added_extension("head.new");
+    let kind = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, &new, kind, 0o600.into(), 0).unwrap();
+    let child = children::start("append", &path, &[]);
+    let reader = Reader::open(&path).unwrap();
+    let patience = Instant::now() + Duration::from_secs(60);
+    while reader.history(&HistoryFilter::default()).unwrap().len() == 5 {
+        assert!(Instant::now() < patience, "it never wrote");
+        std::thread::yield_now();
+    }
+    let said = children::kill_after(child, Duration::ZERO);
+    assert_eq!(said.records, [], "it is not acknowledged without its head");
+    assert!(fs::read(head_of(&path)).unwrap() == head);
+    // What a kill between its sync and its renaming leaves is written over.
+    for leftover in [None, Some(""), Some("ci-watchdog journal head 1: 9")] {
+        fs::remove_file(&new).unwrap_or_default();
+        if let Some(text) = leftover {
+            fs::write(&new, text).unwrap();
+        }
+        fs::write(head_of(&path), &head).unwrap();
+        let found = records(open(&path).1);
+        assert!(
+            matches!(
+                found[..],
+                [
+                    ..,
+                    Record::Intent {
+                        id: IntentId(6),
+                        ..
+                    }
+                ]
+            ),
+            "{found:?}"
+        );
+        assert!(fs::read(head_of(&path)).unwrap() != head);
+        assert!(!new.exists());
+    }
+}
+
 #[test]
 fn kill_9_loses_nothing_that_was_acknowledged() {
     const KILLS: u32 = 60;
     let (folder, path) = place();
     let mut expected: Vec<Record> = Vec::new();
     let (mut acknowledged, mut unacknowledged, mut mid_write, mut before_ready) = (0, 0, 0, 0);
+    let mut headless = 0;
     // Weyl's sequence: delays that spread evenly over 0 to 60 ms.
     let mut spread: u32 = 1;
     for kill in 0..KILLS {
@@ -301,7 +408,9 @@ fn kill_9_loses_nothing_that_was_acknowledged() {
         if !path.exists() {
             continue;
         }
+        let head = fs::read(head_of(&path)).ok();
         let (journal, memory) = open(&path);
+        headless += u32::from(fs::read(head_of(&path)).ok() != head);
         assert!(memory.watched >= said.clock, "kill {kill}");
         acknowledged += said.records.len();
         expected.extend(said.records);
@@ -320,8 +429,8 @@ fn kill_9_loses_nothing_that_was_acknowledged() {
         drop(journal);
     }
     println!(
-        "{KILLS} kills, {before_ready} before it was open, {mid_write} in the middle of a write; \
-         {acknowledged} acknowledged, {unacknowledged} more on disk, 0 lost"
+        "{KILLS} kills, {before_ready} before it was open, {mid_write} in the middle of a write, \
+         {headless} between a commit and its head; {acknowledged} acknowledged, {unacknowledged} more on disk, 0 lost"
     );
     assert!(acknowledged > 0 && mid_write > 0);
 }
