@@ -273,6 +273,31 @@ impl<'a> Keys<'a> {
         None
     }
 
+    /// A list of strings.
+    pub fn strings(&mut self, key: &str) -> Option<Vec<String>> {
+        let value = self.value(key)?;
+        let text = |item: &DeValue<'_>| {
+            if let DeValue::String(text) = item {
+                Some(text.to_string())
+            } else {
+                None
+            }
+        };
+        let texts = if let DeValue::Array(items) = value {
+            items.iter().map(|item| text(item.get_ref())).collect()
+        } else {
+            None
+        };
+        if texts.is_none() {
+            let message = format!(
+                "{} does not fit; write a list of strings in quotes: [\"a\", \"b\"]",
+                shown(value)
+            );
+            self.mistake(key, message);
+        }
+        texts
+    }
+
     /// The tables `[[key]]`, in the order of the file; none if absent, or after having told a mistake.
     pub fn tables(&mut self, key: &str) -> Vec<Keys<'a>> {
         let Some(value) = self.value(key) else {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Serialize, Serializer};
 
 use crate::decision::policy::Mode;
-use crate::model::{Closing, Gate, ProbeFailure, Quota, Remedy, StepKind, Verdict};
+use crate::model::{Closing, Gate, ProbeFailure, Quota, Remedy, StepKind, StopKind, Verdict};
 
 /// A wall-clock time, for people; written as RFC 3339 in UTC with milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,6 +86,8 @@ pub struct Report {
     pub zones: Vec<ZoneReport>,
     /// The latest attempts, newest first; at most [`Report::ATTEMPTS_MAX`].
     pub attempts: Vec<AttemptReport>,
+    /// What is left alone now, by an order or by the configuration.
+    pub stops: Vec<StopReport>,
     /// The journal.
     pub journal: JournalReport,
     /// What the operator should know of the set-up, one sentence each.
@@ -114,6 +116,7 @@ impl Report {
             queues: Vec::new(),
             zones: Vec::new(),
             attempts: Vec::new(),
+            stops: Vec::new(),
             journal: JournalReport::default(),
             warnings: Vec::new(),
             events: Vec::new(),
@@ -357,6 +360,23 @@ pub struct StepReport {
     pub closing: Option<Closing>,
     /// When it ended.
     pub closed_at: Option<Stamp>,
+}
+
+/// Something that is left alone.
+#[derive(Clone, Debug, Serialize)]
+pub struct StopReport {
+    /// Which way.
+    pub kind: StopKind,
+    /// What, in words: `everything`, `servo`, `servo#7`, `servo/linux`.
+    pub scope: String,
+    /// Why.
+    pub reason: String,
+    /// Who said so.
+    pub by: String,
+    /// When it was ordered; `None` where the configuration says it.
+    pub since: Option<Stamp>,
+    /// When it ends by itself, where it does.
+    pub until: Option<Stamp>,
 }
 
 /// The journal's health.

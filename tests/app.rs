@@ -6,6 +6,8 @@
     reason = "what goes wrong in a test fails it"
 )]
 
+#[path = "app/hand.rs"]
+mod hand;
 #[path = "app/journal.rs"]
 mod journal;
 #[path = "app/reload.rs"]
@@ -346,6 +348,8 @@ impl Bench {
                 name: "buildbot".into(),
                 world: Arc::clone(&world),
             })],
+            exclusions: Vec::new(),
+            maintenance: Vec::new(),
             warnings: Vec::new(),
         };
         let clocks: Arc<dyn Clock> = Arc::<PausedClock>::clone(&clock);

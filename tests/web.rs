@@ -6,6 +6,8 @@
     reason = "what goes wrong in a test fails it"
 )]
 
+#[path = "web/hand.rs"]
+mod hand;
 mod sample;
 
 use std::collections::BTreeMap;
@@ -15,9 +17,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use ci_watchdog::app::Health;
+use ci_watchdog::app::{HandReport, Health, Instruction, OrderWish};
 use ci_watchdog::bots::{Bot, BoxFuture};
 use ci_watchdog::config::{self, Kinds, Token};
+use ci_watchdog::decision::hand::{Refusal, Wish};
 use ci_watchdog::decision::policy::Mode;
 use ci_watchdog::journal::Permit;
 use ci_watchdog::keys::Keys;
@@ -60,6 +63,7 @@ struct FakeLoop {
     reloads: AtomicUsize,
     /// Those who ask for a reload that never comes.
     waiting: Mutex<Vec<oneshot::Sender<Result<(), String>>>>,
+    hands: hand::Hands,
 }
 
 impl Daemon for FakeLoop {
@@ -87,6 +91,22 @@ impl Daemon for FakeLoop {
         }
         answer
     }
+
+    fn request_by_hand(
+        &self,
+        wish: Wish,
+        dry_run: bool,
+    ) -> oneshot::Receiver<Result<HandReport, Refusal>> {
+        self.hands.wish(wish, dry_run)
+    }
+
+    fn request_order(
+        &self,
+        wish: OrderWish,
+        dry_run: bool,
+    ) -> oneshot::Receiver<Result<Instruction, Refusal>> {
+        self.hands.order(wish, dry_run)
+    }
 }
 
 /// A server on a free port, and what stands behind it.
@@ -112,6 +132,7 @@ impl Server {
             reload,
             reloads: AtomicUsize::new(0),
             waiting: Mutex::default(),
+            hands: hand::Hands::default(),
         });
         let web = Arc::new(Web {
             shared: Arc::<FakeLoop>::clone(&behind),

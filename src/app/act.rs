@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::App;
+use super::describe::place;
 use crate::decision::health::Tick;
 use crate::decision::plan::Attempt;
 use crate::decision::policy::Policy;
 use crate::journal::JournalError;
-use crate::model::{IntentId, Moment, Outcome, Record, Step};
+use crate::model::{BotName, IntentId, Moment, Outcome, Record, Step};
 use crate::report::Event;
 
 /// How much longer than its HTTP timeout a request may take in the adapter, its precondition included.
@@ -20,7 +21,8 @@ impl App {
         let target = attempt.id.target.clone();
         let mut first = true;
         for step in &attempt.steps {
-            let Some(now) = self.look_again(&attempt).await else {
+            let Some(now) = self.look_again(target.bot()).await else {
+                tracing::warn!(attempt = %attempt.id, "not sent: this process or its machine was stopped during the last look");
                 return;
             };
             if !self.core.still_wanted(now, &attempt, step, first) {
@@ -30,7 +32,7 @@ impl App {
             if first {
                 self.events.push(Event::Attempted {
                     bot: target.bot().to_string(),
-                    repo: target.repo().to_string(),
+                    repo: place(&target),
                     remedy: attempt.id.remedy,
                 });
             }
@@ -46,14 +48,13 @@ impl App {
 
     /// The last look before a request: at the bot, and at every provider.
     /// `None` where this process was stopped meanwhile: then nothing is known well enough.
-    async fn look_again(&mut self, attempt: &Attempt) -> Option<Moment> {
-        let bot = attempt.id.target.bot().clone();
+    pub(super) async fn look_again(&mut self, bot: &BotName) -> Option<Moment> {
         let mut tick = Tick {
             late: false,
             good: 0,
             bad: 0,
         };
-        let (bots, late) = self.look_at_bots(Some(&bot)).await;
+        let (bots, late) = self.look_at_bots(Some(bot)).await;
         let now = self.watched.now();
         self.looked = now;
         self.take_bots(now, bots, &mut tick);
@@ -61,7 +62,6 @@ impl App {
         self.take_providers(now, providers, &mut tick);
         self.shared.go_on();
         if late.or(late_too).is_some() {
-            tracing::warn!(attempt = %attempt.id, "not sent: this process or its machine was stopped during the last look");
             self.core.record_tick(now, Tick { late: true, ..tick });
             return None;
         }
@@ -69,7 +69,14 @@ impl App {
         Some(now)
     }
 
-    async fn send(&mut self, attempt: &Attempt, step: &Step, now: Moment) -> Option<Outcome> {
+    /// Writes a step's intent, sends it, and writes what that came to; `None` where nothing more can
+    /// be sent now.
+    pub(super) async fn send(
+        &mut self,
+        attempt: &Attempt,
+        step: &Step,
+        now: Moment,
+    ) -> Option<Outcome> {
         let looked = self.clock.boot();
         let wall = self.clock.wall();
         let intent = attempt.intent(step);

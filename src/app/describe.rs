@@ -12,11 +12,12 @@ use crate::decision::plan::Hold;
 use crate::decision::queues::QueueJudgement;
 use crate::decision::zones;
 use crate::model::{
-    AttemptId, BuildId, Closing, GithubState, IntentId, Moment, Outcome, Quota, Target, Verdict,
+    AttemptId, BuildId, Closing, GithubState, IntentId, Moment, Outcome, Quota, Stop, Target,
+    Verdict,
 };
 use crate::report::{
     AttemptReport, BuildReport, Event, ExpectationReport, HoldReport, JournalReport, QueueReport,
-    Report, SourceReport, SourceRole, Stamp, StepReport, ZoneReport, ZoneState,
+    Report, SourceReport, SourceRole, Stamp, StepReport, StopReport, ZoneReport, ZoneState,
 };
 
 /// A queued run is told to people after this many times the `queue` timeout; a starved one after one.
@@ -24,7 +25,7 @@ const QUEUED_PATIENCE: u32 = 3;
 
 impl App {
     /// The report of a tick.
-    pub(super) fn describe(&self, decision: &Decision, took: Duration) -> Report {
+    pub(super) fn describe(&self, decision: &Decision) -> Report {
         let now = self.watched.now();
         let holds: Vec<(&Target, HoldReport)> = decision
             .plan
@@ -35,7 +36,7 @@ impl App {
         let mut report = Report::empty(self.policy().mode, self.clock.wall());
         report.started = Stamp(self.started);
         report.tick = self.tick;
-        report.took = took;
+        report.took = self.took;
         report.not_settled = self.core.settled(now).err();
         report.sources = self.sources();
         report.builds = decision
@@ -52,6 +53,7 @@ impl App {
         report.attempts = self.attempts(|_| true);
         report.attempts.reverse();
         report.attempts.truncate(Report::ATTEMPTS_MAX);
+        report.stops = self.stops(now);
         let size = self.journal.size();
         report.journal = JournalReport {
             writable: self.journal_error.is_none(),
@@ -116,7 +118,7 @@ impl App {
                 let target = &hold.attempt.id.target;
                 self.events.push(Event::Held {
                     bot: target.bot().to_string(),
-                    repo: target.repo().to_string(),
+                    repo: place(target),
                     remedy: hold.attempt.id.remedy,
                     gate: hold.gate,
                 });
@@ -175,6 +177,23 @@ impl App {
             closing,
             after,
         });
+    }
+
+    fn stops(&self, now: Moment) -> Vec<StopReport> {
+        let report = |stop: &Stop, since: Option<Stamp>| StopReport {
+            kind: stop.kind,
+            scope: stop.scope.to_string(),
+            reason: stop.reason.clone(),
+            by: stop.by.clone(),
+            since,
+            until: stop.until.map(|until| self.stamp(until)),
+        };
+        let ordered = self.core.history().stops(now);
+        let ordered = ordered.map(|stop| report(stop, Some(self.stamp(stop.at))));
+        let configured = self.configured_stops();
+        ordered
+            .chain(configured.iter().map(|stop| report(stop, None)))
+            .collect()
     }
 
     fn sources(&self) -> Vec<SourceReport> {
@@ -360,7 +379,7 @@ impl App {
                 .find(|(target, _)| {
                     target.build().is_none()
                         && target.bot() == &queue.bot
-                        && target.repo() == &queue.repo
+                        && target.repo() == Some(&queue.repo)
                 })
                 .map(|(_, hold)| hold.clone()),
         }
@@ -411,7 +430,7 @@ impl App {
             id: attempt.to_string(),
             build: target.build().map(ToString::to_string),
             bot: target.bot().to_string(),
-            repo: target.repo().to_string(),
+            repo: place(target),
             pull: target.pull(),
             remedy: attempt.remedy,
             verdict: last.intent.verdict,
@@ -474,6 +493,11 @@ fn zone(((provider, builder), zone): (&zones::ZoneKey, &zones::Zone)) -> ZoneRep
         able: zone.able,
         configured: zone.configured,
     }
+}
+
+/// The repository of a target for people and labels; nothing where it is of the bot as a whole.
+pub(super) fn place(target: &Target) -> String {
+    target.repo().map(ToString::to_string).unwrap_or_default()
 }
 
 /// Whether a verdict on a build or a queue as a whole needs somebody.

@@ -2,6 +2,7 @@
 
 mod act;
 mod describe;
+mod hand;
 mod look;
 mod setup;
 mod shared;
@@ -20,19 +21,21 @@ use tokio::time::Instant;
 
 use crate::bots::Bot;
 use crate::clock::{Clock, WatchedTime};
-use crate::config::{self, Config, JournalSettings, Kinds};
+use crate::config::{self, Config, Exclusion, JournalSettings, Kinds, Maintenance};
 use crate::decision::gates::Operator;
 use crate::decision::health::Tick;
 use crate::decision::policy::Policy;
 use crate::decision::{Core, Decision, Look};
 use crate::journal::{Journal, JournalError, Memory};
 use crate::model::{
-    BuildId, Gate, IntentId, Moment, Record, Sha, Sighting, SightingCause, Verdict,
+    BuildId, Gate, IntentId, Moment, Record, Sha, Sighting, SightingCause, Stop, StopKind, Verdict,
 };
 use crate::providers::Provider;
 use crate::report::{Event, Report, Stamp};
+use shared::{Reply, Request, answer};
 
-pub use shared::{Health, ReloadRequest, Shared};
+pub use hand::{HandReport, Instruction, OrderWish, SentReport};
+pub use shared::{Health, Shared};
 
 /// The longest that one source's whole look may take, however many requests it needs.
 pub const PROBE_DEADLINE: Duration = Duration::from_secs(20);
@@ -66,6 +69,8 @@ pub struct App {
     /// Where the server listens; the socket is bound once.
     listen: SocketAddr,
     journal_settings: JournalSettings,
+    exclusions: Vec<Exclusion>,
+    maintenance: Vec<Maintenance>,
     bots: Vec<Box<dyn Bot>>,
     providers: Vec<Box<dyn Provider>>,
     warnings: Vec<String>,
@@ -75,8 +80,10 @@ pub struct App {
     watched: WatchedTime,
     observer: Arc<dyn Observer>,
     shared: Arc<Shared>,
-    reloads: mpsc::Receiver<ReloadRequest>,
+    requests: mpsc::Receiver<Request>,
     tick: u64,
+    /// How long the last tick took.
+    took: Duration,
     /// The moment of the last look.
     looked: Moment,
     started: SystemTime,
@@ -150,7 +157,7 @@ impl App {
         let mode = config.policy.mode;
         let tick = config.policy.tick;
         let token = config.server.token;
-        let (shared, reloads) = Shared::new(mode, tick, token, Arc::clone(&clock));
+        let (shared, requests) = Shared::new(mode, tick, token, Arc::clone(&clock));
         let mut warnings = config.warnings;
         warnings.extend(setup::warnings(&config.bots, &config.providers));
         let damage = journal.damage().cloned();
@@ -159,6 +166,8 @@ impl App {
             kinds: Kinds::ALL,
             listen: config.server.listen,
             journal_settings: config.journal,
+            exclusions: config.exclusions,
+            maintenance: config.maintenance,
             core: Core::new(config.policy, setup, &records, now),
             bots: config.bots,
             providers: config.providers,
@@ -169,8 +178,9 @@ impl App {
             clock,
             observer,
             shared,
-            reloads,
+            requests,
             tick: 0,
+            took: Duration::ZERO,
             looked: now,
             told: Told::default(),
             unsaved: VecDeque::new(),
@@ -220,7 +230,8 @@ impl App {
     }
 
     /// Waits for the next tick, and says whether it is to stop instead. A reload does not bring the
-    /// tick forward: a death counts after some looks in a row, and reloads must not crowd them.
+    /// tick forward: a death counts after some looks in a row, and reloads must not crowd them. What a
+    /// person asks for looks by itself, and those looks count for nothing else.
     async fn pause(
         &mut self,
         pause: Duration,
@@ -234,7 +245,7 @@ impl App {
             tokio::select! {
                 biased;
                 () = stop.as_mut() => return true,
-                Some(request) = self.reloads.recv() => self.reload(request),
+                Some(request) = self.requests.recv() => self.serve(request).await,
                 () = tokio::time::sleep_until(until) => return false,
             }
             // A shorter tick that was configured meanwhile holds from now on.
@@ -313,8 +324,8 @@ impl App {
     ) -> Option<&'static str> {
         if stop.is_terminated() || stop.as_mut().now_or_never().is_some() {
             Some("the watchdog is stopping")
-        } else if !self.reloads.is_empty() {
-            Some("the configuration is to be read again")
+        } else if !self.requests.is_empty() {
+            Some("somebody asks for something")
         } else if self.clock.boot().saturating_sub(acting) >= ACT_BUDGET {
             Some("this tick's time for acting is over")
         } else {
@@ -375,12 +386,38 @@ impl App {
         }
     }
 
-    /// Tells the core what an operator says, and whether the journal can be written.
+    /// Tells the core what the configuration leaves alone now, and whether the journal can be written.
     fn operator(&mut self) {
         self.core.operator(Operator {
+            stops: self.configured_stops(),
+            silenced: BTreeMap::new(),
             journal: self.journal_error.as_ref().map(ToString::to_string),
-            ..Operator::default()
         });
+    }
+
+    fn configured_stops(&self) -> Vec<Stop> {
+        let now = self.watched.now();
+        let wall = self.clock.wall();
+        let maintenance = self.maintenance.iter().filter_map(|it| {
+            let left = it.until(wall)?.duration_since(wall).unwrap_or_default();
+            Some(Stop {
+                kind: StopKind::Pause,
+                scope: it.scope.clone(),
+                reason: it.reason.clone(),
+                by: "maintenance".to_owned(),
+                at: now,
+                until: Some(now + left),
+            })
+        });
+        let exclusions = self.exclusions.iter().map(|it| Stop {
+            kind: StopKind::Exclusion,
+            scope: it.scope.clone(),
+            reason: it.reason.clone(),
+            by: "the configuration".to_owned(),
+            at: now,
+            until: None,
+        });
+        maintenance.chain(exclusions).collect()
     }
 
     fn save_clock(&mut self) {
@@ -476,7 +513,23 @@ impl App {
         }
     }
 
-    fn reload(&mut self, request: ReloadRequest) {
+    async fn serve(&mut self, request: Request) {
+        match request {
+            Request::Reload(reply) => self.reload(reply),
+            Request::ByHand {
+                wish,
+                dry_run,
+                reply,
+            } => self.serve_wish(&wish, dry_run, reply).await,
+            Request::Order {
+                wish,
+                dry_run,
+                reply,
+            } => self.serve_order(wish, dry_run, reply),
+        }
+    }
+
+    fn reload(&mut self, reply: Reply<Result<(), String>>) {
         let result = self.load_again();
         let wall = self.clock.wall();
         match &result {
@@ -487,7 +540,7 @@ impl App {
             ),
         }
         self.observer.reload(result.is_ok(), wall);
-        request.answer(result);
+        answer(reply, result);
     }
 
     fn load_again(&mut self) -> Result<(), String> {
@@ -515,6 +568,9 @@ impl App {
         self.bots = config.bots;
         self.providers = config.providers;
         self.journal_settings = config.journal;
+        self.exclusions = config.exclusions;
+        self.maintenance = config.maintenance;
+        self.operator();
         self.forget_gone_sources();
         Ok(())
     }
@@ -532,8 +588,8 @@ impl App {
 
     fn publish(&mut self, decision: &Decision, begun: Duration) {
         self.tick += 1;
-        let took = self.clock.boot().saturating_sub(begun);
-        let report = self.describe(decision, took);
+        self.took = self.clock.boot().saturating_sub(begun);
+        let report = self.describe(decision);
         self.events.clear();
         self.observer.tick(&report);
         self.shared.publish(report);
@@ -582,7 +638,7 @@ impl Walls {
                     },
                 );
             }
-            Record::Outcome { .. } => {}
+            Record::Outcome { .. } | Record::Order(_) => {}
             Record::Closed { id, .. } => {
                 if let Some(walls) = self.intents.get_mut(id) {
                     walls.closed = Some(wall);

@@ -1,5 +1,5 @@
 //! What the loop shares with the web server: the latest report, health, the token in force, and the
-//! way to ask for a reload.
+//! way to ask the loop for something.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,13 +9,17 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{mpsc, oneshot};
 
 use super::PROBE_DEADLINE;
+use super::hand::{HandReport, Instruction, OrderWish};
 use crate::clock::Clock;
 use crate::config::Token;
+use crate::decision::hand::{Refusal, Wish};
 use crate::decision::policy::Mode;
 use crate::report::Report;
 
-/// Requests to reload that may wait; more are told to come back.
-const RELOADS_MAX: usize = 4;
+/// Requests to the loop that may wait; more are told to come back.
+const REQUESTS_MAX: usize = 16;
+/// What those are told, and who asks while the watchdog stops.
+const BUSY: &str = "too many requests wait for the loop, or the watchdog is stopping: try again";
 /// How much longer than a pause and the looks after it the loop may be silent before it counts as
 /// stalled; one request, and writes to a slow disk, fit.
 const STILL_SLACK: Duration = Duration::from_secs(30);
@@ -29,20 +33,34 @@ pub struct Shared {
     tick: AtomicU64,
     /// What changing endpoints ask for; none turns them off.
     token: ArcSwapOption<Token>,
-    reloads: mpsc::Sender<ReloadRequest>,
+    requests: mpsc::Sender<Request>,
 }
 
-/// A request to read the configuration again.
-pub struct ReloadRequest {
-    reply: oneshot::Sender<Result<(), String>>,
+/// The way back to who asked.
+pub(super) type Reply<T> = oneshot::Sender<T>;
+
+/// What somebody asks the loop for; it heeds requests between two ticks.
+pub(super) enum Request {
+    /// Read the configuration again.
+    Reload(Reply<Result<(), String>>),
+    /// Repair something.
+    ByHand {
+        wish: Wish,
+        dry_run: bool,
+        reply: Reply<Result<HandReport, Refusal>>,
+    },
+    /// Leave something alone, or go on.
+    Order {
+        wish: OrderWish,
+        dry_run: bool,
+        reply: Reply<Result<Instruction, Refusal>>,
+    },
 }
 
-impl ReloadRequest {
-    /// Tells whoever asked; if they went away, nobody is told.
-    pub fn answer(self, result: Result<(), String>) {
-        // The asker may have gone away; the result is in the log and the metrics all the same.
-        let _ = self.reply.send(result);
-    }
+/// Tells whoever asked; if they went away, nobody is told.
+pub(super) fn answer<T>(reply: Reply<T>, result: T) {
+    // The asker may have gone away; what was done is in the log all the same.
+    let _ = reply.send(result);
 }
 
 /// Whether this process does its job.
@@ -66,15 +84,15 @@ impl Shared {
         tick: Duration,
         token: Option<Token>,
         clock: Arc<dyn Clock>,
-    ) -> (Arc<Self>, mpsc::Receiver<ReloadRequest>) {
-        let (reloads, requests) = mpsc::channel(RELOADS_MAX);
+    ) -> (Arc<Self>, mpsc::Receiver<Request>) {
+        let (sender, requests) = mpsc::channel(REQUESTS_MAX);
         let shared = Self {
             report: ArcSwap::from_pointee(Report::empty(mode, clock.wall())),
             went_on: AtomicU64::new(millis(clock.boot())),
             tick: AtomicU64::new(millis(tick)),
             token: ArcSwapOption::from_pointee(token),
             clock,
-            reloads,
+            requests: sender,
         };
         (Arc::new(shared), requests)
     }
@@ -118,16 +136,55 @@ impl Shared {
     /// where there are some.
     pub fn request_reload(&self) -> oneshot::Receiver<Result<(), String>> {
         let (reply, answer) = oneshot::channel();
-        if let Err(error) = self.reloads.try_send(ReloadRequest { reply }) {
-            let request = match error {
-                mpsc::error::TrySendError::Full(request)
-                | mpsc::error::TrySendError::Closed(request) => request,
-            };
-            request.answer(Err(
-                "another reload is under way, or the watchdog is stopping: try again".to_owned(),
-            ));
-        }
+        self.ask(Request::Reload(reply));
         answer
+    }
+
+    /// Asks the loop for a repair; answered between two ticks. A request whose asker went away before
+    /// it was begun is not begun.
+    pub fn request_by_hand(
+        &self,
+        wish: Wish,
+        dry_run: bool,
+    ) -> oneshot::Receiver<Result<HandReport, Refusal>> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Request::ByHand {
+            wish,
+            dry_run,
+            reply,
+        });
+        answer
+    }
+
+    /// Tells the loop to leave something alone, or to go on; answered between two ticks.
+    pub fn request_order(
+        &self,
+        wish: OrderWish,
+        dry_run: bool,
+    ) -> oneshot::Receiver<Result<Instruction, Refusal>> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Request::Order {
+            wish,
+            dry_run,
+            reply,
+        });
+        answer
+    }
+
+    fn ask(&self, request: Request) {
+        let refused = match self.requests.try_send(request) {
+            Ok(()) => return,
+            Err(
+                mpsc::error::TrySendError::Full(refused)
+                | mpsc::error::TrySendError::Closed(refused),
+            ) => refused,
+        };
+        let busy = || Refusal::Busy(BUSY.to_owned());
+        match refused {
+            Request::Reload(reply) => answer(reply, Err(BUSY.to_owned())),
+            Request::ByHand { reply, .. } => answer(reply, Err(busy())),
+            Request::Order { reply, .. } => answer(reply, Err(busy())),
+        }
     }
 
     /// The token that changing endpoints ask for now; `None` turns them off.

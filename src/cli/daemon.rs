@@ -1,47 +1,121 @@
 //! Asking the running watchdog, at the address that its configuration names.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use url::Url;
 
 use super::{FAILED, complain};
 use crate::config::Config;
 use crate::http::{Client, ClientOptions, Request};
-use crate::model::ProbeFailure;
+use crate::model::{Gate, ProbeError, ProbeFailure};
 
 /// A watchdog with thousands of pending builds fits; bytes.
 const ANSWER_MAX: usize = 64 << 20;
 
+/// How long the watchdog may take to do what it is asked to: it gives up before.
+const DOING: Duration = Duration::from_secs(110);
+
+/// What the watchdog says to a request that changes something.
+pub(super) enum Said {
+    /// It was done.
+    Done(Value),
+    /// It was refused, and why; by the law of reruns, where that is what refused it.
+    Refused { why: String, alive: bool },
+}
+
 /// Reads one of the API's answers; a failure is told on standard error with what to do.
-pub(super) async fn get(config: &Config, path: &str) -> Result<Value, u8> {
-    let address = config.server.listen;
-    let url = match Url::parse(&format!("http://{address}{path}")) {
-        Ok(url) => url,
-        Err(error) => {
-            complain(&format!("{address} makes no URL: {error}"));
+pub(super) async fn get(config: &Config, path: &[&str]) -> Result<Value, u8> {
+    let client = client(ClientOptions::default())?;
+    let request = Request::get(url(config, path)?).body_max(ANSWER_MAX);
+    let answer = client.get_json(request).await;
+    answer.map_err(|error| fail(config, &error))
+}
+
+/// Asks the watchdog to do something; no answer, or one that is not its own, is told on standard
+/// error with what to do.
+pub(super) async fn post(config: &Config, path: &[&str], body: &Value) -> Result<Said, u8> {
+    let Some(token) = &config.server.token else {
+        complain(&format!(
+            "changing something needs the token, and server.token_file in {} names none; make one \
+             with (umask 077; head -c 32 /dev/urandom | base64 > ci-watchdog.token), name it \
+             there, and send the watchdog a SIGHUP",
+            config.path.display()
+        ));
+        return Err(FAILED);
+    };
+    let client = client(ClientOptions {
+        timeout: DOING,
+        ..ClientOptions::default()
+    })?;
+    let request = Request::json(url(config, path)?, body.to_string().into_bytes())
+        .authorization(&format!("Bearer {}", token.secret().expose()))
+        .body_max(ANSWER_MAX);
+    let answer = client.send(request).await;
+    let answer = answer.map_err(|error| fail(config, &error))?;
+    if answer.status.is_success() {
+        let done = answer.json().map_err(|error| fail(config, &error))?;
+        return Ok(Said::Done(done));
+    }
+    let problem: Value = match serde_json::from_slice(&answer.body) {
+        Ok(problem) => problem,
+        Err(_) => {
+            complain(&format!(
+                "the watchdog at {} refused it: {}: {}",
+                config.server.listen,
+                answer.status,
+                String::from_utf8_lossy(&answer.body).trim()
+            ));
             return Err(FAILED);
         }
     };
-    let client = Client::new(ClientOptions::default()).map_err(|error| {
+    Ok(Said::Refused {
+        why: text(&problem, "error").to_owned(),
+        alive: text(&problem, "gate") == Gate::LawOfReruns.as_str(),
+    })
+}
+
+fn client(options: ClientOptions) -> Result<Client, u8> {
+    Client::new(options).map_err(|error| {
         complain(&error);
         FAILED
-    })?;
-    let request = Request::get(url).body_max(ANSWER_MAX);
-    client.get_json(request).await.map_err(|error| {
-        if error.failure == ProbeFailure::Connect {
-            complain(&format!(
-                "no watchdog answers at {address}, which {} names: is it running? Start it with \
-                 `ci-watchdog run`, or name its configuration with --config. What was done until \
-                 now is in `ci-watchdog history` ({})",
-                config.path.display(),
-                error.detail
-            ));
-        } else {
-            complain(&format!(
-                "the watchdog at {address} did not answer well: {error}"
-            ));
-        }
+    })
+}
+
+/// An address of the watchdog; each segment is escaped.
+fn url(config: &Config, path: &[&str]) -> Result<Url, u8> {
+    let address = config.server.listen;
+    let url = Url::parse(&format!("http://{address}/")).map_err(|error| error.to_string());
+    let url = url.and_then(|mut url| {
+        let segments = url.path_segments_mut();
+        segments
+            .map_err(|()| "it has no path".to_owned())?
+            .clear()
+            .extend(path);
+        Ok(url)
+    });
+    url.map_err(|error| {
+        complain(&format!("{address} makes no URL: {error}"));
         FAILED
     })
+}
+
+fn fail(config: &Config, error: &ProbeError) -> u8 {
+    let address = config.server.listen;
+    if error.failure == ProbeFailure::Connect {
+        complain(&format!(
+            "no watchdog answers at {address}, which {} names: is it running? Start it with \
+             `ci-watchdog run`, or name its configuration with --config. What was done until \
+             now is in `ci-watchdog history` ({})",
+            config.path.display(),
+            error.detail
+        ));
+    } else {
+        complain(&format!(
+            "the watchdog at {address} did not answer well: {error}"
+        ));
+    }
+    FAILED
 }
 
 /// A text of an answer; empty where there is none.

@@ -1,6 +1,7 @@
 //! `ci-watchdog explain REPO#PR`.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::str::FromStr;
 
 use serde_json::{Value, json};
@@ -50,8 +51,17 @@ impl FromStr for PullName {
     }
 }
 
+impl fmt::Display for PullName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(bot) = &self.bot {
+            write!(f, "{bot}/")?;
+        }
+        write!(f, "{}#{}", self.repo, self.pull)
+    }
+}
+
 impl PullName {
-    fn names(&self, value: &Value) -> bool {
+    pub(super) fn names(&self, value: &Value) -> bool {
         value["pull"].as_u64() == Some(self.pull) && self.is_of(value)
     }
 
@@ -68,9 +78,9 @@ pub(super) fn main(arguments: &Explain) -> u8 {
         Err(code) => return code,
     };
     let asked = block_on(async {
-        let builds = daemon::get(&config, "/api/v1/builds").await?;
-        let attempts = daemon::get(&config, "/api/v1/attempts").await?;
-        let status = daemon::get(&config, "/api/v1/status").await?;
+        let builds = daemon::get(&config, &["api", "v1", "builds"]).await?;
+        let attempts = daemon::get(&config, &["api", "v1", "attempts"]).await?;
+        let status = daemon::get(&config, &["api", "v1", "status"]).await?;
         Ok::<_, u8>((builds, attempts, status))
     });
     let (builds, attempts, status) = match asked {
@@ -159,7 +169,7 @@ fn earlier(
     Ok(records
         .into_iter()
         .filter(|stamped| match &stamped.record {
-            Record::Sighting(_) => false,
+            Record::Sighting(_) | Record::Order(_) => false,
             Record::Intent { id, intent, .. } => {
                 let attempt = &intent.attempt;
                 let bot = attempt.target.bot().as_str();
@@ -305,9 +315,10 @@ fn explain_attempt(attempt: &Value) -> String {
         })
         .collect();
     format!(
-        "    {} {} for {}: {}",
+        "    {} {}{} for {}: {}",
         text(attempt, "at"),
         text(attempt, "remedy"),
+        history::by(attempt["by"].as_str()),
         text(attempt, "verdict"),
         steps.join("; ")
     )

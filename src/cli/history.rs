@@ -9,7 +9,7 @@ use super::table::table;
 use super::{FAILED, History, OK, complain, load, say, say_json};
 use crate::app::cause;
 use crate::journal::{HistoryFilter, Reader, Stamped};
-use crate::model::{IntentId, Record, RepoName};
+use crate::model::{IntentId, Order, Record, RepoName};
 use crate::report::Stamp;
 
 /// Reads the journal and prints what was seen and done.
@@ -57,7 +57,10 @@ pub(super) fn listing(records: &[Stamped]) -> String {
         .iter()
         .filter_map(|stamped| match &stamped.record {
             Record::Intent { id, intent, .. } => Some((*id, intent.attempt.to_string())),
-            Record::Sighting(_) | Record::Outcome { .. } | Record::Closed { .. } => None,
+            Record::Sighting(_)
+            | Record::Outcome { .. }
+            | Record::Closed { .. }
+            | Record::Order(_) => None,
         })
         .collect();
     let rows: Vec<Vec<String>> = records
@@ -87,8 +90,9 @@ fn row(stamped: &Stamped, attempts: &BTreeMap<IntentId, String>) -> Vec<String> 
             format!("intent {}", id.0),
             intent.attempt.to_string(),
             format!(
-                "{} because {}: {}",
+                "{}{} because {}: {}",
                 intent.step.kind(),
+                by(intent.by.as_deref()),
                 intent.verdict,
                 intent.evidence.join("; ")
             ),
@@ -103,6 +107,36 @@ fn row(stamped: &Stamped, attempts: &BTreeMap<IntentId, String>) -> Vec<String> 
             attempt(id),
             closing.as_str().to_owned(),
         ],
+        Record::Order(order) => order_row(order),
     };
     vec![when, what, target, detail]
+}
+
+/// Who asked for something, where a person did.
+pub(super) fn by(name: Option<&str>) -> String {
+    name.map_or_else(String::new, |name| format!(" by {name}"))
+}
+
+fn order_row(order: &Order) -> [String; 3] {
+    match order {
+        Order::Stop(stop) => {
+            let lasts = stop.until.map_or_else(String::new, |until| {
+                format!(" for {}", humantime::format_duration(until.since(stop.at)))
+            });
+            [
+                stop.kind.as_str().to_owned(),
+                stop.scope.to_string(),
+                format!("by {}{lasts}: {}", stop.by, stop.reason),
+            ]
+        }
+        Order::Go {
+            kind, scope, by, ..
+        } => [
+            format!("not {} any more", kind.as_str()),
+            scope
+                .as_ref()
+                .map_or_else(|| "everything".to_owned(), ToString::to_string),
+            format!("by {by}"),
+        ],
+    }
 }

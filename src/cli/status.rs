@@ -14,8 +14,8 @@ pub(super) fn main(arguments: &Common) -> u8 {
         Err(code) => return code,
     };
     let asked = block_on(async {
-        let status = daemon::get(&config, "/api/v1/status").await?;
-        let builds = daemon::get(&config, "/api/v1/builds").await?;
+        let status = daemon::get(&config, &["api", "v1", "status"]).await?;
+        let builds = daemon::get(&config, &["api", "v1", "builds"]).await?;
         Ok::<_, u8>((status, builds))
     });
     let (status, builds) = match asked {
@@ -52,6 +52,22 @@ fn summary(status: &Value) -> String {
         lines.push(format!(
             "the journal cannot be written, so nothing is sent: {}",
             text(&status["journal"], "error")
+        ));
+    }
+    for stop in list(status, "stops") {
+        let word = match text(stop, "kind") {
+            "pause" => "PAUSED",
+            _ => "excluded",
+        };
+        let until = match text(stop, "until") {
+            "" => String::new(),
+            until => format!(" until {until}"),
+        };
+        lines.push(format!(
+            "{word} {} by {}{until}: {}",
+            text(stop, "scope"),
+            text(stop, "by"),
+            text(stop, "reason")
         ));
     }
     for source in list(status, "sources") {

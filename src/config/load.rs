@@ -13,7 +13,10 @@ use crate::keys::{self, Keys, Mistake};
 use crate::model::{BuilderName, RepoName};
 use crate::providers::Provider;
 
-use super::{Config, JournalSettings, Kinds, Server, adapters, journal, policy, server};
+use super::{
+    Config, Exclusion, JournalSettings, Kinds, Maintenance, Server, adapters, journal, policy,
+    server, stops,
+};
 
 /// Where a configuration is looked for when none is named, in this order.
 pub const PLACES: [&str; 2] = ["ci-watchdog.toml", "/etc/ci-watchdog/ci-watchdog.toml"];
@@ -104,6 +107,8 @@ pub fn read(path: &Path, text: &str, kinds: Kinds<'_>) -> Result<Config, Mistake
             policy: sections.policy,
             server: sections.server,
             journal: sections.journal,
+            exclusions: sections.exclusions,
+            maintenance: sections.maintenance,
             bots: sections.bots,
             providers: sections.providers,
             warnings,
@@ -116,6 +121,8 @@ struct Sections {
     policy: Policy,
     server: Server,
     journal: JournalSettings,
+    exclusions: Vec<Exclusion>,
+    maintenance: Vec<Maintenance>,
     bots: Vec<Box<dyn Bot>>,
     providers: Vec<Box<dyn Provider>>,
 }
@@ -127,10 +134,14 @@ fn sections(root: &mut Keys<'_>, kinds: Kinds<'_>) -> Option<Sections> {
     let adapters = adapters::read(root, kinds);
     let known = adapters.complete.then(|| labels(&adapters.bots));
     let policy = policy::read(root, known.as_ref());
+    let exclusions = stops::exclusions(root, known.as_ref());
+    let maintenance = stops::maintenance(root, known.as_ref());
     Some(Sections {
         policy,
         server: server?,
         journal: journal?,
+        exclusions,
+        maintenance,
         bots: adapters.bots,
         providers: adapters.providers,
     })

@@ -5,6 +5,7 @@ mod journal;
 mod load;
 mod policy;
 mod server;
+mod stops;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use crate::providers::{self, Provider};
 pub use journal::JournalSettings;
 pub use load::{Mistakes, NotFound, PLACES, find, load, load_with, read};
 pub use server::{Server, Token};
+pub use stops::{Exclusion, Maintenance};
 
 /// Everything that the configuration file says. It never changes: a reload makes another one.
 pub struct Config {
@@ -27,6 +29,10 @@ pub struct Config {
     pub server: Server,
     /// The journal.
     pub journal: JournalSettings,
+    /// What is left alone always.
+    pub exclusions: Vec<Exclusion>,
+    /// What is left alone at set times.
+    pub maintenance: Vec<Maintenance>,
     /// At least one; names are unique over bots, the GitHub behind each, and providers.
     pub bots: Vec<Box<dyn Bot>>,
     /// May be none; then every build stays unknown.
@@ -61,6 +67,8 @@ impl fmt::Debug for Config {
             .field("policy", &self.policy)
             .field("server", &self.server)
             .field("journal", &self.journal)
+            .field("exclusions", &self.exclusions)
+            .field("maintenance", &self.maintenance)
             .field("bots", &bots)
             .field("providers", &providers)
             .field("warnings", &self.warnings)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::gates::Operator;
+use super::hand::{self, Refusal, Wish};
 use super::health::{Health, Tick};
 use super::history::History;
 use super::judge::{Bench, BuildJudgement, judge_builds};
@@ -227,6 +228,22 @@ impl Core {
             .iter()
             .any(|again| again.id == attempt.id && again.steps.contains(step));
         planned || (!first && follow_up_wanted(self.desk(now, None), attempt, step))
+    }
+
+    /// The attempt that fulfils what a person asks for, and what they should know before: that
+    /// something may be alive.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be done now, or at all.
+    pub fn by_hand(
+        &mut self,
+        now: Moment,
+        wish: &Wish,
+    ) -> Result<(Attempt, Option<String>), Refusal> {
+        let decision = self.decide_for(now, Look::Again, None);
+        let desk = self.desk(now, None);
+        hand::attempt(desk, &decision.builds, &decision.queues, wish)
     }
 
     /// What a provider must be asked.

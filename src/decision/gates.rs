@@ -10,7 +10,7 @@ use super::policy::{BuildSafety, Mode, OnSilence, Policy};
 use super::zones::{OutageCause, ZoneState};
 use crate::model::{
     AttemptId, BuildKey, BuilderName, Gate, GithubState, Intent, Moment, Outcome, Remedy, RepoName,
-    Target, Verdict, WorkerName,
+    Scope, Stop, StopKind, Target, Verdict, WorkerName,
 };
 
 /// Requests of one attempt that may be sent before its main one; beyond them it is begun again only
@@ -19,14 +19,12 @@ const BEGINNINGS_MAX: usize = 6;
 /// The longest pause before what could not be sent, or not be carried through, is tried again.
 const PAUSE_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// What an operator or another system says about acting. A gate whose source is not configured is
-/// satisfied.
+/// What the configuration or another system says about acting, beside the orders in the journal. A
+/// gate whose source is not configured is satisfied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Operator {
-    /// Why the watchdog is paused, where it is.
-    pub paused: Option<String>,
-    /// Repositories and single builders that are left alone, each with its reason.
-    pub excluded: BTreeMap<(RepoName, Option<BuilderName>), String>,
+    /// Exclusions, and maintenance that is under way.
+    pub stops: Vec<Stop>,
     /// Repositories and single builders whose alerts are silenced, each with the silence's comment.
     pub silenced: BTreeMap<(RepoName, Option<BuilderName>), String>,
     /// Why the journal cannot be written, where it cannot.
@@ -82,37 +80,76 @@ pub(super) fn first_shut(
 }
 
 pub(super) fn common_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
+    stop_gate(desk, attempt, StopKind::Pause)
+        .or_else(|| stop_gate(desk, attempt, StopKind::Exclusion))
+        .or_else(|| silenced_gate(desk, attempt))
+        .or_else(|| {
+            let (reason, until) = desk.health.settled(desk.now, desk.policy).err()?;
+            Some(Shut::new(Gate::NotSettled, reason).until(until))
+        })
+        .or_else(|| request_gate(desk, attempt))
+}
+
+/// A stop that binds the attempt: of the operator's orders, then of the configuration's.
+fn stop_gate(desk: Desk<'_>, attempt: &Attempt, kind: StopKind) -> Option<Shut> {
+    let mut stops = desk
+        .history
+        .stops(desk.now)
+        .chain(&desk.operator.stops)
+        .filter(|stop| stop.kind == kind);
+    let stop = stops.find(|stop| binds(&stop.scope, attempt))?;
+    let gate = match kind {
+        StopKind::Pause => Gate::Paused,
+        StopKind::Exclusion => Gate::Excluded,
+    };
+    let Stop {
+        by, scope, reason, ..
+    } = stop;
+    let reason = format!("{} by {by} ({scope}): {reason}", kind.as_str());
+    Some(Shut {
+        gate,
+        reason,
+        until: stop.until,
+    })
+}
+
+fn binds(scope: &Scope, attempt: &Attempt) -> bool {
+    let target = &attempt.id.target;
+    scope
+        .repo
+        .as_ref()
+        .is_none_or(|repo| target.repo() == Some(repo))
+        && scope.pull.is_none_or(|pull| target.pull() == Some(pull))
+        && scope
+            .builder
+            .as_ref()
+            .is_none_or(|builder| builders(attempt).any(|one| one == builder))
+}
+
+/// The builders that an attempt is for.
+fn builders(attempt: &Attempt) -> impl Iterator<Item = &BuilderName> {
+    let told = match &attempt.id.target {
+        Target::Expectation { builder, .. } => Some(builder),
+        Target::Build(_) | Target::Pull { .. } | Target::Queue { .. } | Target::Bot(_) => None,
+    };
+    let charged = attempt.zones.iter().map(|(_, builder)| builder);
+    charged.chain(told)
+}
+
+fn silenced_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
+    let repo = attempt.id.target.repo()?;
+    let builders = builders(attempt).map(|builder| Some(builder.clone()));
+    let reason = std::iter::once(None)
+        .chain(builders)
+        .find_map(|builder| desk.operator.silenced.get(&(repo.clone(), builder)))?;
+    Some(Shut::new(Gate::Silenced, format!("silenced: {reason}")))
+}
+
+/// What binds every request, also one that a person asks for: that the bot answers, that nothing of
+/// the same kind is in doubt, and that the journal can be written.
+pub(super) fn request_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
     let target = &attempt.id.target;
     let operator = desk.operator;
-    if let Some(reason) = &operator.paused {
-        return Some(Shut::new(Gate::Paused, format!("paused: {reason}")));
-    }
-    let builders: Vec<Option<BuilderName>> = std::iter::once(None)
-        .chain(
-            attempt
-                .zones
-                .iter()
-                .map(|(_, builder)| Some(builder.clone())),
-        )
-        .chain(match target {
-            Target::Expectation { builder, .. } => vec![Some(builder.clone())],
-            Target::Build(_) | Target::Pull { .. } | Target::Queue { .. } => Vec::new(),
-        })
-        .collect();
-    for (said, gate, word) in [
-        (&operator.excluded, Gate::Excluded, "excluded"),
-        (&operator.silenced, Gate::Silenced, "silenced"),
-    ] {
-        let reason = builders
-            .iter()
-            .find_map(|builder| said.get(&(target.repo().clone(), builder.clone())));
-        if let Some(reason) = reason {
-            return Some(Shut::new(gate, format!("{word}: {reason}")));
-        }
-    }
-    if let Err((reason, until)) = desk.health.settled(desk.now, desk.policy) {
-        return Some(Shut::new(Gate::NotSettled, reason).until(until));
-    }
     let bot = desk.ledger.bot(target.bot());
     let answers = bot.is_some_and(|bot| {
         bot.health.error.is_none() && bot.fresh(desk.now, desk.policy.snapshot_life()).is_some()
@@ -255,14 +292,15 @@ fn tell_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
             | Remedy::ReleaseSlot
             | Remedy::ReplayPull
             | Remedy::Unwedge
-            | Remedy::Rerun,
+            | Remedy::Rerun
+            | Remedy::Reset,
             _,
         ) => None,
     }
 }
 
 /// A late green result must not merge a pull request that is closed or has moved on.
-fn outdated_gate(desk: Desk<'_>, key: &BuildKey) -> Option<Shut> {
+pub(super) fn outdated_gate(desk: Desk<'_>, key: &BuildKey) -> Option<Shut> {
     let tracked = desk.ledger.build(key)?;
     tracked.outdated_since.map(|_| {
         Shut::new(

@@ -7,8 +7,8 @@ use super::ledger::Ledger;
 use super::policy::Policy;
 use crate::model::{
     AttemptId, BotName, BuildId, BuildKey, BuilderName, Closing, Effect, Intent, IntentId, Moment,
-    Outcome, ProviderName, PullOnGithub, Record, Remedy, RemedyRow, Sha, SightingCause, Step,
-    StepKind, Target, Told, WorkerName,
+    Order, Outcome, ProviderName, PullOnGithub, Record, Remedy, RemedyRow, Scope, Sha,
+    SightingCause, Step, StepKind, Stop, StopKind, Target, Told, WorkerName,
 };
 
 /// How much of the past is kept in memory, records; budgets look back a day at most.
@@ -75,6 +75,7 @@ struct OthersRerun {
 pub struct History {
     intents: BTreeMap<IntentId, IntentState>,
     others: Vec<OthersRerun>,
+    stops: BTreeMap<(StopKind, Scope), Stop>,
 }
 
 impl History {
@@ -116,7 +117,26 @@ impl History {
                     state.closing = Some((*at, *closing));
                 }
             }
+            Record::Order(order) => self.order(order),
         }
+    }
+
+    fn order(&mut self, order: &Order) {
+        match order {
+            Order::Stop(stop) => {
+                self.stops.retain(|_, old| old.holds_at(stop.at));
+                let place = (stop.kind, stop.scope.clone());
+                self.stops.insert(place, stop.clone());
+            }
+            Order::Go { kind, scope, .. } => self.stops.retain(|(stopped, at), _| {
+                stopped != kind || scope.as_ref().is_some_and(|scope| scope != at)
+            }),
+        }
+    }
+
+    /// What operators ordered to leave alone, and what is so now.
+    pub fn stops(&self, now: Moment) -> impl Iterator<Item = &Stop> {
+        self.stops.values().filter(move |stop| stop.holds_at(now))
     }
 
     /// Every intent, oldest first.
@@ -384,11 +404,14 @@ pub fn effect_deadline(
 ) -> Duration {
     let builders = match target {
         Target::Expectation { builder, .. } => vec![builder],
-        Target::Build(_) | Target::Pull { .. } | Target::Queue { .. } => {
+        Target::Build(_) | Target::Pull { .. } | Target::Queue { .. } | Target::Bot(_) => {
             zones.iter().map(|(_, builder)| builder).collect()
         }
     };
-    let timeouts = policy.timeouts.of(target.repo(), builders);
+    let timeouts = match target.repo() {
+        Some(repo) => policy.timeouts.of(repo, builders),
+        None => vec![&policy.timeouts.global],
+    };
     let least = row.map_or(Duration::ZERO, |row| row.deadline_min);
     timeouts
         .iter()
@@ -403,7 +426,7 @@ fn main_step(remedy: Remedy, kind: StepKind) -> bool {
         Remedy::ReleaseSlot => [StepKind::ReleaseSlot, StepKind::ReleaseSlot],
         Remedy::ReplayPull => [StepKind::ReplayClosed, StepKind::ReplaySynchronize],
         Remedy::Unwedge => [StepKind::Nudge, StepKind::Nudge],
-        Remedy::Rerun => [StepKind::Retry, StepKind::Retry],
+        Remedy::Rerun | Remedy::Reset => [StepKind::Retry, StepKind::Retry],
     };
     main.contains(&kind)
 }
@@ -512,7 +535,7 @@ fn effect_seen(effect: Effect, state: &IntentState, ledger: &Ledger) -> bool {
         Effect::SomethingPending => ledger.builds().any(|tracked| {
             tracked.is_auto()
                 && &tracked.id.key.bot == target.bot()
-                && &tracked.id.key.repo == target.repo()
+                && Some(&tracked.id.key.repo) == target.repo()
         }),
         Effect::AgreesWithGithub => agrees(target, ledger),
     }
@@ -520,18 +543,18 @@ fn effect_seen(effect: Effect, state: &IntentState, ledger: &Ledger) -> bool {
 
 /// Whether the bot no longer holds a pull request that GitHub knows otherwise.
 fn agrees(target: &Target, ledger: &Ledger) -> bool {
-    let Some(number) = target.pull() else {
+    let (Some(number), Some(repo)) = (target.pull(), target.repo()) else {
         return true;
     };
     let outdated_build = ledger.builds().any(|tracked| {
         &tracked.id.key.bot == target.bot()
-            && &tracked.id.key.repo == target.repo()
+            && &tracked.id.key.repo == repo
             && tracked.id.key.pull == number
             && tracked.outdated_since.is_some()
     });
     let snapshot = ledger.bot(target.bot()).and_then(|s| s.snapshot.as_ref());
     let outdated_pull = snapshot.is_some_and(|(_, snapshot)| {
-        snapshot.repos.get(target.repo()).is_some_and(|repo| {
+        snapshot.repos.get(repo).is_some_and(|repo| {
             repo.approved.iter().any(|pull| {
                 pull.pull == number
                     && match (&pull.github, &pull.head_sha) {

@@ -2,6 +2,7 @@
 
 mod core;
 pub mod gates;
+pub mod hand;
 pub mod health;
 pub mod history;
 pub mod judge;

@@ -12,8 +12,8 @@ use super::policy::Policy;
 use super::queues::QueueJudgement;
 use super::zones::{ZoneKey, Zones};
 use crate::model::{
-    AttemptId, BotName, BuildKey, CiSystem, Evidence, Gate, Intent, Moment, PullOnGithub, Remedy,
-    RemedyRow, RepoName, RunId, Sha, Step, StepKind, Target, Told, Verdict, WorkerName,
+    AttemptId, BotName, BuildKey, CiSystem, Evidence, Fact, Gate, Intent, Moment, PullOnGithub,
+    Remedy, RemedyRow, RepoName, RunId, Sha, Step, StepKind, Target, Told, Verdict, WorkerName,
 };
 
 /// Attempts to send, and remedies that are held.
@@ -46,6 +46,8 @@ pub struct Attempt {
     pub zones: BTreeSet<ZoneKey>,
     /// The workers that were lost with it.
     pub lost_workers: BTreeSet<WorkerName>,
+    /// Who asked for it; `None` is the watchdog itself.
+    pub by: Option<String>,
 }
 
 impl Attempt {
@@ -61,7 +63,7 @@ impl Attempt {
             runs: self.runs.clone(),
             zones: self.zones.clone(),
             lost_workers: self.lost_workers.clone(),
-            by: None,
+            by: self.by.clone(),
         }
     }
 }
@@ -172,7 +174,7 @@ pub fn follow_up_wanted(desk: Desk<'_>, attempt: &Attempt, step: &Step) -> bool 
             let pending = desk.ledger.builds().any(|tracked| {
                 tracked.is_auto()
                     && &tracked.id.key.bot == bot
-                    && &tracked.id.key.repo == target.repo()
+                    && Some(&tracked.id.key.repo) == target.repo()
             });
             !pending
         }
@@ -290,6 +292,7 @@ fn queue_tells(desk: Desk<'_>, queue: &QueueJudgement, builds: &[BuildJudgement]
         runs: BTreeSet::new(),
         zones: BTreeSet::new(),
         lost_workers: BTreeSet::new(),
+        by: None,
     };
     for (pull, github) in &queue.outdated {
         let other = queue.next.filter(|next| next != pull);
@@ -342,13 +345,26 @@ fn rerun(desk: Desk<'_>, build: &BuildJudgement) -> Option<Attempt> {
     if build.own == Some(Verdict::Outdated) || !build.any_dead() {
         return None;
     }
+    Some(build_again(desk, build, Remedy::Rerun, false))
+}
+
+/// Makes the bot build again. Where it would do so in part on the same commit, and a run of it may
+/// yet report, or nothing is to be kept, the bot must `forget` the green part first.
+pub(super) fn build_again(
+    desk: Desk<'_>,
+    build: &BuildJudgement,
+    remedy: Remedy,
+    forget: bool,
+) -> Attempt {
     let dead: Vec<&Judgement> = build.expectations.iter().filter(|e| e.dead).collect();
+    // A late report of a run that is only silent could hit a rebuild of the same commit.
+    let forget = forget || dead.iter().any(|e| e.verdict == Verdict::Stalled);
     let mut steps = Vec::new();
     if let Some(sha) = &build.merge_sha {
         steps.push(Step::ReleaseSlot {
             shas: vec![sha.clone()],
         });
-        if let Some(step) = forget_green(desk, build, sha, &dead) {
+        if forget && let Some(step) = forget_green(desk, build, sha) {
             steps.push(step);
         }
     }
@@ -363,13 +379,19 @@ fn rerun(desk: Desk<'_>, build: &BuildJudgement) -> Option<Attempt> {
     });
     let mut evidence = build.evidence.clone();
     for expectation in &dead {
-        evidence.0.extend(expectation.evidence.0.iter().cloned());
+        let of_builder = |fact: &Fact| Fact::OfBuilder {
+            builder: expectation.builder.clone(),
+            fact: Box::new(fact.clone()),
+        };
+        evidence
+            .0
+            .extend(expectation.evidence.0.iter().map(of_builder));
     }
     let mut attempt = of_build(
         desk,
         build,
         Target::Build(build.id.clone()),
-        Remedy::Rerun,
+        remedy,
         verdict,
         evidence,
         steps,
@@ -387,24 +409,49 @@ fn rerun(desk: Desk<'_>, build: &BuildJudgement) -> Option<Attempt> {
         }
         attempt.lost_workers.extend(expectation.lost_worker.clone());
     }
-    Some(attempt)
+    attempt
 }
 
-/// Where the bot would rebuild in part on the same commit, a late report of a run that is only
-/// silent could still hit it: the bot must forget the green part first.
-fn forget_green(
+/// Frees the start slot of a bot of every commit that could hold it; without those of builds that are
+/// about to start, unless they are meant, too. `None` where there is no such commit.
+pub(super) fn release_of_bot(
     desk: Desk<'_>,
-    build: &BuildJudgement,
-    sha: &Sha,
-    dead: &[&Judgement],
-) -> Option<Step> {
+    bot: &BotName,
+    builds: &[BuildJudgement],
+    queues: &[QueueJudgement],
+    of_starting_too: bool,
+) -> Option<Attempt> {
+    let shas = if of_starting_too {
+        let suspects = desk.ledger.slot_suspects(bot).into_iter();
+        suspects.take(Step::SHAS_MAX).collect()
+    } else {
+        releasable(desk, bot, builds)
+    };
+    let of_bot = queues.iter().filter(|queue| &queue.bot == bot);
+    let worst = of_bot.max_by_key(|queue| queue.verdict);
+    let target = Target::Bot(bot.clone());
+    (!shas.is_empty()).then(|| Attempt {
+        id: desk.history.next_attempt(&target, Remedy::ReleaseSlot),
+        steps: vec![Step::ReleaseSlot { shas }],
+        verdict: worst.map_or(Verdict::Alive, |queue| queue.verdict),
+        evidence: worst.map_or_else(Evidence::default, |queue| queue.evidence.clone()),
+        merge_sha: None,
+        head_sha: None,
+        runs: BTreeSet::new(),
+        zones: BTreeSet::new(),
+        lost_workers: BTreeSet::new(),
+        by: None,
+    })
+}
+
+/// Makes the bot forget what is green of a build, where it would rebuild in part on the same commit.
+fn forget_green(desk: Desk<'_>, build: &BuildJudgement, sha: &Sha) -> Option<Step> {
     let understood = desk
         .rows
         .get(&build.id.key.bot)?
         .iter()
         .any(|row| row.kind == StepKind::ForgetGreen);
-    let may_report = dead.iter().any(|e| e.verdict == Verdict::Stalled);
-    if !understood || !may_report {
+    if !understood {
         return None;
     }
     let tracked = desk.ledger.build(&build.id.key)?;
@@ -479,5 +526,6 @@ fn of_build(
         runs: build.runs.clone(),
         zones: BTreeSet::new(),
         lost_workers: BTreeSet::new(),
+        by: None,
     }
 }

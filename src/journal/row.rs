@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::JournalError;
 use super::chain::{Head, Link};
-use crate::model::{BuildKey, Intent, IntentId, Moment, Record, StepKind, Target};
+use crate::model::{BuildKey, Intent, IntentId, Moment, Order, Record, StepKind, Target};
 
 /// The longest text of one record, bytes. What bots and providers say is capped long before; this
 /// keeps a mistake there from filling the disk.
@@ -56,8 +56,25 @@ impl Place {
         Self {
             target: open_target(target, intent.step.kind()),
             attempt: Some(intent.attempt.to_string()),
-            repo: target.repo().as_str().to_owned(),
+            repo: target
+                .repo()
+                .map_or_else(String::new, |repo| repo.as_str().to_owned()),
             pull: target.pull().map(pull_column),
+        }
+    }
+
+    /// Where an order belongs: a newer one with the same target overrides it.
+    pub(super) fn of_order(order: &Order) -> Self {
+        let (kind, scope) = match order {
+            Order::Stop(stop) => (stop.kind, Some(&stop.scope)),
+            Order::Go { kind, scope, .. } => (*kind, scope.as_ref()),
+        };
+        let repo = scope.and_then(|scope| scope.repo.as_ref());
+        Self {
+            target: json!(["order", kind, scope]).to_string(),
+            attempt: None,
+            repo: repo.map_or_else(String::new, |repo| repo.as_str().to_owned()),
+            pull: scope.and_then(|scope| scope.pull).map(pull_column),
         }
     }
 
@@ -108,6 +125,7 @@ pub(super) fn open_target(target: &Target, step: StepKind) -> String {
         }
         Target::Pull { bot, repo, pull } => json!([step, bot, repo, pull]),
         Target::Queue { bot, repo } => json!([step, bot, repo]),
+        Target::Bot(bot) => json!([step, bot]),
     }
     .to_string()
 }
@@ -119,13 +137,14 @@ pub(super) const fn kind(record: &Record) -> &'static str {
         Record::Intent { .. } => "intent",
         Record::Outcome { .. } => "outcome",
         Record::Closed { .. } => "closed",
+        Record::Order(_) => "order",
     }
 }
 
 /// The intent that a record belongs to.
 pub(super) const fn intent_of(record: &Record) -> Option<IntentId> {
     match record {
-        Record::Sighting(_) => None,
+        Record::Sighting(_) | Record::Order(_) => None,
         Record::Intent { id, .. } | Record::Outcome { id, .. } | Record::Closed { id, .. } => {
             Some(*id)
         }
@@ -137,6 +156,7 @@ pub(super) const fn moment(record: &Record) -> Moment {
     match record {
         Record::Sighting(sighting) => sighting.at,
         Record::Intent { at, .. } | Record::Outcome { at, .. } | Record::Closed { at, .. } => *at,
+        Record::Order(order) => order.at(),
     }
 }
 
@@ -315,6 +335,8 @@ mod tests {
                 bot: "homu".into(),
                 repo: ":servo".into(),
             },
+            Target::Bot("homu".into()),
+            Target::Bot("homu:servo".into()),
         ];
         for builder in ["", "linux", "linux\0", "linux\n", "auto", "mac\u{202e}"] {
             targets.push(Target::Expectation {

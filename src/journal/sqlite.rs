@@ -16,7 +16,7 @@ use super::lock::Lock;
 use super::row::{Place, moment_column, wall_column};
 use super::undo::verify;
 use super::{JournalError, Permit, clock, prune};
-use crate::model::{Closing, Intent, IntentId, Moment, Outcome, Record, Sighting};
+use crate::model::{Closing, Intent, IntentId, Moment, Order, Outcome, Record, Sighting};
 
 /// What the journal is called in errors while it lies in memory.
 const MEMORY: &str = ":memory:";
@@ -248,6 +248,17 @@ impl Journal {
     pub fn sight(&mut self, sighting: &Sighting, wall: SystemTime) -> Result<(), JournalError> {
         let record = Record::Sighting(sighting.clone());
         let place = Place::of_build(&sighting.build.key);
+        self.write(|transaction, tally| append(transaction, tally, &record, place, wall))
+    }
+
+    /// Makes an operator's order durable.
+    ///
+    /// # Errors
+    ///
+    /// Any failure to write.
+    pub fn order(&mut self, order: &Order, wall: SystemTime) -> Result<(), JournalError> {
+        let record = Record::Order(order.clone());
+        let place = Place::of_order(order);
         self.write(|transaction, tally| append(transaction, tally, &record, place, wall))
     }
 

@@ -4,6 +4,7 @@ mod build;
 mod gate;
 mod moment;
 mod names;
+mod order;
 mod probe;
 mod record;
 mod remedy;
@@ -17,6 +18,7 @@ pub use build::{
 pub use gate::Gate;
 pub use moment::Moment;
 pub use names::{BotName, BuilderName, ProviderName, RepoName, RunId, Sha, SourceName, WorkerName};
+pub use order::{Order, Scope, Stop, StopKind};
 pub use probe::{ProbeError, ProbeFailure};
 pub use record::{Closing, Intent, IntentId, Outcome, Record, Sighting, SightingCause};
 pub use remedy::{AttemptId, Effect, Remedy, RemedyRow, Step, StepKind, Target};

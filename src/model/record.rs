@@ -1,11 +1,12 @@
-//! The records that the journal keeps: sightings, intents, outcomes, closings.
+//! The records that the journal keeps: sightings, intents, outcomes, closings, orders.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AttemptId, BuildId, BuilderName, Moment, ProviderName, RunId, Sha, Step, Verdict, WorkerName,
+    AttemptId, BuildId, BuilderName, Moment, Order, ProviderName, RunId, Sha, Step, Verdict,
+    WorkerName,
 };
 
 /// The journal's number of an intent; counts up and is never used twice.
@@ -50,6 +51,8 @@ pub enum Record {
         /// How it ended.
         closing: Closing,
     },
+    /// An operator's order.
+    Order(Order),
 }
 
 /// The first look at a generation of a build. The bots keep no start time; this is ours.

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{BotName, BuildId, BuilderName, CiSystem, RepoName, RunReport, Sha};
 
-/// A repair. All but [`Remedy::Rerun`] are tells: they give the bot a message that it lost and
-/// start nothing.
+/// A repair. All but [`Remedy::Rerun`] and [`Remedy::Reset`] are tells: they give the bot a message
+/// that it lost and start nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Remedy {
@@ -22,16 +22,20 @@ pub enum Remedy {
     Unwedge,
     /// Make the bot build again.
     Rerun,
+    /// Put a pending build back to approved, with nothing of it kept: the queue decides when it is
+    /// built again. Only people ask for it.
+    Reset,
 }
 
 impl Remedy {
     /// Every remedy.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::ReplayResult,
         Self::ReleaseSlot,
         Self::ReplayPull,
         Self::Unwedge,
         Self::Rerun,
+        Self::Reset,
     ];
 
     /// The label value.
@@ -42,13 +46,14 @@ impl Remedy {
             Self::ReplayPull => "replay_pull",
             Self::Unwedge => "unwedge",
             Self::Rerun => "rerun",
+            Self::Reset => "reset",
         }
     }
 
     /// Whether it makes the bot build again.
     pub const fn is_rerun(self) -> bool {
         match self {
-            Self::Rerun => true,
+            Self::Rerun | Self::Reset => true,
             Self::ReplayResult | Self::ReleaseSlot | Self::ReplayPull | Self::Unwedge => false,
         }
     }
@@ -89,6 +94,8 @@ pub enum Target {
         /// The repository's label.
         repo: RepoName,
     },
+    /// A bot as a whole: its start slot, which all of its repositories share.
+    Bot(BotName),
 }
 
 impl Target {
@@ -96,15 +103,16 @@ impl Target {
     pub fn bot(&self) -> &BotName {
         match self {
             Self::Expectation { build, .. } | Self::Build(build) => &build.key.bot,
-            Self::Pull { bot, .. } | Self::Queue { bot, .. } => bot,
+            Self::Pull { bot, .. } | Self::Queue { bot, .. } | Self::Bot(bot) => bot,
         }
     }
 
-    /// The repository that it belongs to.
-    pub fn repo(&self) -> &RepoName {
+    /// The repository that it belongs to, if it belongs to one.
+    pub fn repo(&self) -> Option<&RepoName> {
         match self {
-            Self::Expectation { build, .. } | Self::Build(build) => &build.key.repo,
-            Self::Pull { repo, .. } | Self::Queue { repo, .. } => repo,
+            Self::Expectation { build, .. } | Self::Build(build) => Some(&build.key.repo),
+            Self::Pull { repo, .. } | Self::Queue { repo, .. } => Some(repo),
+            Self::Bot(_) => None,
         }
     }
 
@@ -113,7 +121,7 @@ impl Target {
         match self {
             Self::Expectation { build, .. } | Self::Build(build) => Some(build.key.pull),
             Self::Pull { pull, .. } => Some(*pull),
-            Self::Queue { .. } => None,
+            Self::Queue { .. } | Self::Bot(_) => None,
         }
     }
 
@@ -121,7 +129,7 @@ impl Target {
     pub fn build(&self) -> Option<&BuildId> {
         match self {
             Self::Expectation { build, .. } | Self::Build(build) => Some(build),
-            Self::Pull { .. } | Self::Queue { .. } => None,
+            Self::Pull { .. } | Self::Queue { .. } | Self::Bot(_) => None,
         }
     }
 }
@@ -133,6 +141,7 @@ impl fmt::Display for Target {
             Self::Build(build) => write!(f, "{build}"),
             Self::Pull { bot, repo, pull } => write!(f, "{bot}:{repo}:{pull}"),
             Self::Queue { bot, repo } => write!(f, "{bot}:{repo}"),
+            Self::Bot(bot) => write!(f, "{bot}"),
         }
     }
 }

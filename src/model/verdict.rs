@@ -134,6 +134,11 @@ impl fmt::Display for Evidence {
 #[allow(missing_docs, reason = "a variant's sentence names its fields")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
+    /// A fact about one builder, among those of others.
+    OfBuilder {
+        builder: BuilderName,
+        fact: Box<Fact>,
+    },
     /// The bot has this result.
     BotHasResult { green: bool, url: String },
     /// The bot shows no sign of the start.
@@ -215,6 +220,7 @@ pub enum Fact {
 impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::OfBuilder { builder, fact } => write!(f, "{builder}: {fact}"),
             Self::BotHasResult { green: true, url } => write!(f, "the bot has it green ({url})"),
             Self::BotHasResult { green: false, url } => write!(f, "the bot has it red ({url})"),
             Self::BotHasNothing => f.write_str("the bot shows no sign of its start"),

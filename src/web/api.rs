@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::Web;
 use crate::decision::policy::Mode;
 use crate::report::{
-    JournalReport, QueueReport, Report, SourceReport, SourceRole, Stamp, ZoneReport,
+    JournalReport, QueueReport, Report, SourceReport, SourceRole, Stamp, StopReport, ZoneReport,
 };
 
 /// `/api/v1/status`: everything but the builds themselves.
@@ -30,6 +30,7 @@ struct Status<'a> {
     sources: &'a [SourceReport],
     queues: &'a [QueueReport],
     zones: &'a [ZoneReport],
+    stops: &'a [StopReport],
     journal: &'a JournalReport,
     warnings: &'a [String],
 }
@@ -92,6 +93,7 @@ fn summary(report: &Report) -> Status<'_> {
         sources: &report.sources,
         queues: &report.queues,
         zones: &report.zones,
+        stops: &report.stops,
         journal: &report.journal,
         warnings: &report.warnings,
     }

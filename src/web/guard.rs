@@ -35,7 +35,16 @@ const READING: [&str; 10] = [
     "/api/v1/attempts",
 ];
 /// The routes that change something. No other is ever reached by a method that could.
-const CHANGING: [&str; 1] = ["/-/reload"];
+const CHANGING: [&str; 8] = [
+    "/-/reload",
+    "/api/v1/builds/{id}/retry",
+    "/api/v1/builds/{id}/reset",
+    "/api/v1/bots/{bot}/release-slot",
+    "/api/v1/pause",
+    "/api/v1/resume",
+    "/api/v1/exclude",
+    "/api/v1/include",
+];
 /// What asks for anything else is counted as.
 const OTHER: &str = "other";
 

@@ -8,9 +8,12 @@
 //! | `GET /-/ready` | 200 while the journal can be written and every source was looked at |
 //! | `POST /-/reload` | reads the configuration again; needs the token |
 //! | `GET /api/v1/{status,builds,builds/ID,providers,attempts}` | the report as JSON |
+//! | `POST /api/v1/builds/ID/{retry,reset}`, `/api/v1/bots/BOT/release-slot` | a repair by hand |
+//! | `POST /api/v1/{pause,resume,exclude,include}` | an operator's order |
 
 mod api;
 mod guard;
+mod hand;
 mod page;
 mod server;
 
@@ -24,8 +27,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::sync::oneshot;
 
-use crate::app::{Health, Shared};
+use crate::app::{HandReport, Health, Instruction, OrderWish, Shared};
 use crate::config::Token;
+use crate::decision::hand::{Refusal, Wish};
 use crate::metrics::Metrics;
 use crate::report::Report;
 
@@ -48,6 +52,20 @@ pub trait Daemon: Send + Sync {
 
     /// Asks for the configuration to be read again; answered with the mistakes where there are some.
     fn request_reload(&self) -> oneshot::Receiver<Result<(), String>>;
+
+    /// Asks for a repair; with a dry run only for what it would be.
+    fn request_by_hand(
+        &self,
+        wish: Wish,
+        dry_run: bool,
+    ) -> oneshot::Receiver<Result<HandReport, Refusal>>;
+
+    /// Orders to leave something alone, or to go on; with a dry run nothing changes.
+    fn request_order(
+        &self,
+        wish: OrderWish,
+        dry_run: bool,
+    ) -> oneshot::Receiver<Result<Instruction, Refusal>>;
 }
 
 impl Daemon for Shared {
@@ -65,6 +83,22 @@ impl Daemon for Shared {
 
     fn request_reload(&self) -> oneshot::Receiver<Result<(), String>> {
         Shared::request_reload(self)
+    }
+
+    fn request_by_hand(
+        &self,
+        wish: Wish,
+        dry_run: bool,
+    ) -> oneshot::Receiver<Result<HandReport, Refusal>> {
+        Shared::request_by_hand(self, wish, dry_run)
+    }
+
+    fn request_order(
+        &self,
+        wish: OrderWish,
+        dry_run: bool,
+    ) -> oneshot::Receiver<Result<Instruction, Refusal>> {
+        Shared::request_order(self, wish, dry_run)
     }
 }
 
@@ -91,6 +125,13 @@ pub fn router(web: Arc<Web>) -> Router {
         .route("/api/v1/builds/{id}", get(api::build))
         .route("/api/v1/providers", get(api::providers))
         .route("/api/v1/attempts", get(api::attempts))
+        .route("/api/v1/builds/{id}/retry", post(hand::retry))
+        .route("/api/v1/builds/{id}/reset", post(hand::reset))
+        .route("/api/v1/bots/{bot}/release-slot", post(hand::release_slot))
+        .route("/api/v1/pause", post(hand::pause))
+        .route("/api/v1/resume", post(hand::resume))
+        .route("/api/v1/exclude", post(hand::exclude))
+        .route("/api/v1/include", post(hand::include))
         .fallback(nothing_here)
         .layer(axum::middleware::from_fn_with_state(
             Arc::clone(&web),

@@ -125,6 +125,7 @@ pub fn write(
         Record::Closed { id, at, closing } => {
             journal.close(*id, *at, wall, *closing).map(|()| None)
         }
+        Record::Order(order) => journal.order(order, wall).map(|()| None),
     }
 }
 
@@ -171,6 +172,7 @@ fn target() -> impl Strategy<Value = Target> {
             repo: repo.as_str().into(),
             pull
         }),
+        name().prop_map(|bot| Target::Bot(bot.as_str().into())),
         (name(), name()).prop_map(|(bot, repo)| Target::Queue {
             bot: bot.as_str().into(),
             repo: repo.as_str().into()

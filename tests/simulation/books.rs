@@ -33,7 +33,7 @@ fn entries(journal: &Journal) -> BTreeMap<IntentId, Entry<'_>> {
     let mut entries = BTreeMap::new();
     for record in &journal.records {
         match record {
-            Record::Sighting(_) => {}
+            Record::Sighting(_) | Record::Order(_) => {}
             Record::Intent { id, at, intent } => {
                 entries.insert(
                     *id,
@@ -189,7 +189,8 @@ fn others<'a>(
             Record::Sighting(_)
             | Record::Intent { .. }
             | Record::Outcome { .. }
-            | Record::Closed { .. } => None,
+            | Record::Closed { .. }
+            | Record::Order(_) => None,
         })
 }
 

@@ -61,7 +61,7 @@ pub fn unfinished(world: &World, decision: &Decision) -> Vec<String> {
         let queue_held = decision.plan.holds.iter().any(|hold| {
             hold.gate == Gate::MessageSent
                 && hold.until.is_none()
-                && hold.attempt.id.target.repo() == &repo.label
+                && hold.attempt.id.target.repo() == Some(&repo.label)
                 && matches!(hold.attempt.id.remedy, Remedy::Unwedge | Remedy::ReplayPull)
         });
         let other_holds_slot = decision.builds.iter().any(|build| {

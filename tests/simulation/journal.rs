@@ -116,6 +116,7 @@ fn place(intent: &Intent) -> String {
         Target::Build(build) => format!("{kind} {}", build.key),
         Target::Pull { bot, repo, pull } => format!("{kind} {bot} {repo} {pull}"),
         Target::Queue { bot, repo } => format!("{kind} {bot} {repo}"),
+        Target::Bot(bot) => format!("{kind} {bot}"),
     }
 }
 
@@ -123,5 +124,6 @@ fn moment(record: &Record) -> Moment {
     match record {
         Record::Sighting(sighting) => sighting.at,
         Record::Intent { at, .. } | Record::Outcome { at, .. } | Record::Closed { at, .. } => *at,
+        Record::Order(order) => order.at(),
     }
 }

@@ -280,7 +280,9 @@ impl Referee {
         let target = match &intent.attempt.target {
             Target::Expectation { build, builder } => format!("{} {builder}", build.key),
             Target::Build(build) => build.key.to_string(),
-            Target::Pull { .. } | Target::Queue { .. } => intent.attempt.target.to_string(),
+            Target::Pull { .. } | Target::Queue { .. } | Target::Bot(_) => {
+                intent.attempt.target.to_string()
+            }
         };
         let since = world.now.saturating_sub(10 * MINUTE);
         self.requests.retain(|(at, _, _)| *at >= since);

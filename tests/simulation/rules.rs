@@ -262,7 +262,7 @@ impl Referee {
         let repo = world
             .repos
             .iter()
-            .position(|one| &one.label == target.repo());
+            .position(|one| Some(&one.label) == target.repo());
         let (Some(bot), Some(repo)) = (bot, repo) else {
             return;
         };

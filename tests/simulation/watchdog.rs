@@ -281,7 +281,7 @@ impl Watchdog {
             .repos
             .iter()
             .copied()
-            .find(|repo| &world.repos[*repo].label == target.repo());
+            .find(|repo| Some(&world.repos[*repo].label) == target.repo());
         let Some(repo) = repo else {
             return Outcome::NotSent("no such repository".to_owned());
         };

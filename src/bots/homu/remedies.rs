@@ -113,12 +113,16 @@ pub async fn send(homu: &Homu, permit: Permit) -> Outcome {
 
 /// Looks at the precondition, and writes the request; an unmet one is told in words.
 async fn prepare(homu: &Homu, intent: &Intent) -> Result<Request, String> {
-    let label = intent.attempt.target.repo();
-    let cfg = homu
-        .cfg
-        .repos
-        .get(label)
-        .ok_or_else(|| format!("homu's configuration has no repository {label}"))?;
+    let repos = &homu.cfg.repos;
+    let (label, cfg) = match intent.attempt.target.repo() {
+        Some(label) => repos
+            .get_key_value(label)
+            .ok_or_else(|| format!("homu's configuration has no repository {label}"))?,
+        // The one start slot is that of all repositories: a message about any of them serves.
+        None => repos
+            .first_key_value()
+            .ok_or("homu's configuration has no repository")?,
+    };
     let sending = Sending {
         homu,
         intent,
@@ -303,7 +307,7 @@ impl Sending<'_> {
     fn kind(&self) -> Option<BuildKind> {
         match &self.intent.attempt.target {
             Target::Expectation { build, .. } | Target::Build(build) => Some(build.key.kind),
-            Target::Pull { .. } | Target::Queue { .. } => None,
+            Target::Pull { .. } | Target::Queue { .. } | Target::Bot(_) => None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The core as a whole: confirmation, the last look, what is sent in which order, generations.
 
 mod gates;
+mod hand;
 
 use std::time::Duration;
 

@@ -17,7 +17,10 @@ fn last_sighting(scene: &Scene) -> &Sighting {
         .rev()
         .find_map(|record| match record {
             Record::Sighting(sighting) => Some(sighting),
-            Record::Intent { .. } | Record::Outcome { .. } | Record::Closed { .. } => None,
+            Record::Intent { .. }
+            | Record::Outcome { .. }
+            | Record::Closed { .. }
+            | Record::Order(_) => None,
         })
         .expect("something was seen")
 }

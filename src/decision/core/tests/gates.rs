@@ -7,32 +7,109 @@ use super::super::super::policy::{BuildSafety, OnSilence};
 use super::super::super::samples::*;
 use super::super::*;
 use super::{dead, gate_of, rerun_gate, unreported};
-use crate::model::{Gate, GithubState, MergeSha, PullOnGithub, Quota, Remedy, RunState};
+use crate::model::{
+    Gate, GithubState, MergeSha, Order, PullOnGithub, Quota, Remedy, RunState, Scope, Stop,
+    StopKind,
+};
+
+/// A stop of everything that fits.
+fn stop(kind: StopKind, scope: Scope, second: u64, until: Option<u64>) -> Stop {
+    Stop {
+        kind,
+        scope,
+        reason: "upgrade".to_owned(),
+        by: "alice".to_owned(),
+        at: at(second),
+        until: until.map(at),
+    }
+}
+
+fn everything() -> Scope {
+    Scope::default()
+}
+
+fn of(repo: &str, pull: Option<u64>, builder: Option<&str>) -> Scope {
+    Scope {
+        repo: Some(repo.into()),
+        pull,
+        builder: builder.map(BuilderName::from),
+    }
+}
 
 #[test]
-fn gate_paused() {
+fn gate_paused_until_it_ends_by_itself_or_by_an_order() {
     let mut scene = dead();
-    scene.core.operator(Operator {
-        paused: Some("upgrade".to_owned()),
-        ..Operator::default()
-    });
+    let now = scene.now().as_millis() / 1000;
+    let pause = stop(StopKind::Pause, everything(), now, Some(now + 25));
+    scene
+        .core
+        .record(&Record::Order(Order::Stop(pause.clone())));
+    let decision = scene.wait(10);
+    let held = hold(&decision, Remedy::Rerun).unwrap();
+    assert_eq!(held.gate, Gate::Paused);
+    assert_eq!(held.reason, "paused by alice (everything): upgrade");
+    assert_eq!(held.until, pause.until);
     assert_eq!(rerun_gate(&mut scene, 10), Some(Gate::Paused));
-    scene.core.operator(Operator::default());
+    assert_eq!(rerun_gate(&mut scene, 10), None, "it ended by itself");
+
+    let forever = stop(StopKind::Pause, everything(), now, None);
+    scene.core.record(&Record::Order(Order::Stop(forever)));
+    assert_eq!(rerun_gate(&mut scene, 3600), Some(Gate::Paused));
+    let go = |kind, scope| {
+        Record::Order(Order::Go {
+            kind,
+            scope,
+            at: at(now),
+            by: "bob".to_owned(),
+        })
+    };
+    let others = [
+        (StopKind::Exclusion, None),
+        (StopKind::Pause, Some(of("servo", None, None))),
+    ];
+    for (kind, scope) in others {
+        scene.core.record(&go(kind, scope));
+        assert_eq!(rerun_gate(&mut scene, 10), Some(Gate::Paused));
+    }
+    scene.core.record(&go(StopKind::Pause, None));
     assert_eq!(rerun_gate(&mut scene, 10), None);
 }
 
 #[test]
-fn gate_excluded_and_gate_silenced_bind_a_repository_or_a_builder() {
+fn gate_paused_and_gate_excluded_bind_what_fits_their_scope() {
+    let scopes = [
+        (everything(), true),
+        (of("servo", None, None), true),
+        (of("servo", Some(PULL), None), true),
+        (of("servo", None, Some("mac")), true),
+        (of("other", None, None), false),
+        (of("servo", Some(PULL + 1), None), false),
+        (of("servo", None, Some("android")), false),
+    ];
+    for (scope, binds) in scopes {
+        for (kind, gate) in [
+            (StopKind::Pause, Gate::Paused),
+            (StopKind::Exclusion, Gate::Excluded),
+        ] {
+            let mut scene = dead();
+            scene.core.operator(Operator {
+                stops: vec![stop(kind, scope.clone(), 0, None)],
+                ..Operator::default()
+            });
+            let expected = binds.then_some(gate);
+            assert_eq!(rerun_gate(&mut scene, 10), expected, "{scope}");
+            scene.core.operator(Operator::default());
+            assert_eq!(rerun_gate(&mut scene, 10), None);
+        }
+    }
+}
+
+#[test]
+fn gate_silenced_binds_a_repository_or_a_builder() {
     for builder in [None, Some("mac".into())] {
-        let said = BTreeMap::from([(("servo".into(), builder), "by hand".to_owned())]);
         let mut scene = dead();
         scene.core.operator(Operator {
-            excluded: said.clone(),
-            ..Operator::default()
-        });
-        assert_eq!(rerun_gate(&mut scene, 10), Some(Gate::Excluded));
-        scene.core.operator(Operator {
-            silenced: said,
+            silenced: BTreeMap::from([(("servo".into(), builder), "known".to_owned())]),
             ..Operator::default()
         });
         assert_eq!(rerun_gate(&mut scene, 10), Some(Gate::Silenced));
@@ -409,7 +486,7 @@ fn the_first_gate_that_fails_is_the_reason() {
     scene.pending_mut().github = PullOnGithub::Closed;
     assert_eq!(rerun_gate(&mut scene, 10), Some(Gate::Outdated));
     scene.core.operator(Operator {
-        paused: Some("upgrade".to_owned()),
+        stops: vec![stop(StopKind::Pause, everything(), 0, None)],
         journal: Some("full".to_owned()),
         ..Operator::default()
     });
