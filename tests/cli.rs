@@ -6,6 +6,8 @@
     reason = "what goes wrong in a test fails it"
 )]
 
+#[path = "cli/hand.rs"]
+mod hand;
 mod sample;
 
 #[path = "cli/journal.rs"]
@@ -18,8 +20,9 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use ci_watchdog::app::Health;
+use ci_watchdog::app::{HandReport, Health, Instruction, OrderWish};
 use ci_watchdog::config::Token;
+use ci_watchdog::decision::hand::{Refusal, Wish};
 use ci_watchdog::journal::Journal;
 use ci_watchdog::metrics::Metrics;
 use ci_watchdog::model::{
@@ -194,6 +197,18 @@ impl Daemon for StandingLoop {
     fn request_reload(&self) -> oneshot::Receiver<Result<(), String>> {
         unreachable!("the command line does not ask for it")
     }
+
+    fn request_by_hand(&self, _: Wish, _: bool) -> oneshot::Receiver<Result<HandReport, Refusal>> {
+        unreachable!("without a token nothing is done")
+    }
+
+    fn request_order(
+        &self,
+        _: OrderWish,
+        _: bool,
+    ) -> oneshot::Receiver<Result<Instruction, Refusal>> {
+        unreachable!("without a token nothing is ordered")
+    }
 }
 
 /// A watchdog that answers with this report, and a place whose configuration names it.
@@ -225,6 +240,13 @@ fn help_documents_the_exit_codes_and_every_subcommand() {
         "status",
         "explain",
         "history",
+        "retry",
+        "reset",
+        "release-slot",
+        "pause",
+        "resume",
+        "exclude",
+        "include",
         "demo",
         "78",
         "Exit codes",

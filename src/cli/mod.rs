@@ -5,6 +5,9 @@ mod daemon;
 mod demo;
 mod explain;
 mod history;
+mod order;
+mod person;
+mod repair;
 mod run;
 mod status;
 mod table;
@@ -52,6 +55,21 @@ enum Command {
     Explain(Explain),
     /// What was seen and done, from the journal.
     History(History),
+    /// Make the bot build a pending pull request again: free its start slot, then retry.
+    Retry(Retry),
+    /// Put a pending pull request back to approved, with nothing of its build kept; the bot's queue
+    /// decides when it is built again.
+    Reset(Reset),
+    /// Free the bot's start slot of a build that never told of its start.
+    ReleaseSlot(ReleaseSlot),
+    /// Send nothing by itself for a while; what is asked for by hand is done all the same.
+    Pause(Pause),
+    /// End a pause, or all of them.
+    Resume(Go),
+    /// Leave a repository, a pull request or a builder alone until further notice.
+    Exclude(Exclude),
+    /// End an exclusion, or all of them.
+    Include(Go),
     /// A fake bot, CI and GitHub on loopback, broken one after the other, with the real watchdog.
     Demo(Demo),
 }
@@ -114,6 +132,120 @@ struct History {
     common: Common,
 }
 
+/// What everything that is done by hand has in common.
+#[derive(Debug, Args)]
+struct ByHand {
+    /// Only tell what would be done.
+    #[arg(long)]
+    dry_run: bool,
+    /// Do it without asking, for scripts.
+    #[arg(long)]
+    yes: bool,
+    /// Who asks, for the journal [default: $SUDO_USER, else $USER].
+    #[arg(long = "as", value_name = "NAME")]
+    by: Option<String>,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What repairs by hand have in common.
+#[derive(Debug, Args)]
+struct Repair {
+    /// Do it although something of the build may be alive: its work is lost.
+    #[arg(long)]
+    even_if_alive: bool,
+    /// Do not wait for the effect.
+    #[arg(long)]
+    no_wait: bool,
+    #[command(flatten)]
+    hand: ByHand,
+}
+
+#[derive(Debug, Args)]
+struct Retry {
+    /// The pull request: REPO#NUMBER with the repository's label in the bot, or BOT/REPO#NUMBER.
+    #[arg(value_name = "REPO#PR")]
+    pull: explain::PullName,
+    /// Its try build, where an auto build is pending too.
+    #[arg(long = "try")]
+    is_try: bool,
+    #[command(flatten)]
+    repair: Repair,
+}
+
+#[derive(Debug, Args)]
+struct Reset {
+    /// The pull request: REPO#NUMBER with the repository's label in the bot, or BOT/REPO#NUMBER.
+    #[arg(
+        value_name = "REPO#PR",
+        required_unless_present = "all_pending",
+        conflicts_with = "all_pending"
+    )]
+    pull: Option<explain::PullName>,
+    /// Every pending build of a repository, by its label in the bot; oldest first, one at a time.
+    #[arg(long, value_name = "REPO")]
+    all_pending: Option<String>,
+    /// Its try build, where an auto build is pending too.
+    #[arg(long = "try", conflicts_with = "all_pending")]
+    is_try: bool,
+    #[command(flatten)]
+    repair: Repair,
+}
+
+#[derive(Debug, Args)]
+struct ReleaseSlot {
+    /// The bot, where there are several.
+    #[arg(long, value_name = "NAME")]
+    bot: Option<String>,
+    #[command(flatten)]
+    repair: Repair,
+}
+
+#[derive(Debug, Args)]
+struct Pause {
+    /// For how long, such as 30m or 2h; without it until `resume`.
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    lasts: Option<std::time::Duration>,
+    /// Only this repository, by its label in the bot, or REPO#NUMBER for one pull request of it.
+    #[arg(long, value_name = "REPO")]
+    repo: Option<order::Place>,
+    /// Only this builder.
+    #[arg(long)]
+    builder: Option<String>,
+    /// Why, for the page and the journal.
+    #[arg(long)]
+    reason: String,
+    #[command(flatten)]
+    hand: ByHand,
+}
+
+#[derive(Debug, Args)]
+struct Exclude {
+    /// The repository, by its label in the bot, or REPO#NUMBER for one pull request of it.
+    #[arg(value_name = "REPO", required_unless_present = "builder")]
+    repo: Option<order::Place>,
+    /// Only this builder.
+    #[arg(long)]
+    builder: Option<String>,
+    /// Why, for the page and the journal.
+    #[arg(long)]
+    reason: String,
+    #[command(flatten)]
+    hand: ByHand,
+}
+
+#[derive(Debug, Args)]
+struct Go {
+    /// Only that of exactly this repository, or of REPO#NUMBER; without it, and without a builder, all.
+    #[arg(long, value_name = "REPO")]
+    repo: Option<order::Place>,
+    /// Only that of this builder.
+    #[arg(long)]
+    builder: Option<String>,
+    #[command(flatten)]
+    hand: ByHand,
+}
+
 #[derive(Debug, Args)]
 struct Demo {
     /// Go on after the story until it is interrupted, for a look at the page.
@@ -133,6 +265,13 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::main(&arguments),
         Command::Explain(arguments) => explain::main(&arguments),
         Command::History(arguments) => history::main(&arguments),
+        Command::Retry(arguments) => repair::retry(&arguments),
+        Command::Reset(arguments) => repair::reset(&arguments),
+        Command::ReleaseSlot(arguments) => repair::release_slot(&arguments),
+        Command::Pause(arguments) => order::pause(&arguments),
+        Command::Resume(arguments) => order::resume(&arguments),
+        Command::Exclude(arguments) => order::exclude(&arguments),
+        Command::Include(arguments) => order::include(&arguments),
         Command::Demo(arguments) => demo::main(&arguments),
     };
     ExitCode::from(code)

@@ -1,0 +1,293 @@
+//! `ci-watchdog retry`, `reset` and `release-slot`: a repair by hand, and what became of it.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::daemon::{self, Said, list, text, texts};
+use super::explain::PullName;
+use super::person::{confirm, name};
+use super::{
+    FAILED, OK, ReleaseSlot, Repair, Reset, Retry, block_on, complain, load, say, say_json,
+};
+use crate::config::Config;
+
+/// How often the watchdog is asked for the effect.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+/// How long an effect is waited for. The watchdog goes on to wait for it.
+const EFFECT_PATIENCE: Duration = Duration::from_secs(10 * 60);
+
+/// One thing to repair: where to ask for it, and what it is called.
+struct Errand {
+    path: Vec<String>,
+    name: String,
+}
+
+pub(super) fn retry(arguments: &Retry) -> u8 {
+    one_or_all(&arguments.repair, |config| {
+        let builds = builds(config)?;
+        let build = find(&builds, &arguments.pull, arguments.is_try)?;
+        Ok(vec![of_build(build, "retry")])
+    })
+}
+
+pub(super) fn reset(arguments: &Reset) -> u8 {
+    one_or_all(&arguments.repair, |config| {
+        let builds = builds(config)?;
+        if let Some(pull) = &arguments.pull {
+            let build = find(&builds, pull, arguments.is_try)?;
+            return Ok(vec![of_build(build, "reset")]);
+        }
+        let repo = arguments.all_pending.as_deref().unwrap_or_default();
+        let mut pending: Vec<&Value> = builds
+            .iter()
+            .filter(|build| text(build, "repo") == repo)
+            .collect();
+        pending.sort_by_key(|build| text(build, "first_seen"));
+        if pending.is_empty() {
+            complain(&format!(
+                "nothing is pending in a repository called {repo:?}; `ci-watchdog status` lists \
+                 what is"
+            ));
+            return Err(FAILED);
+        }
+        let errands = pending.into_iter().map(|build| of_build(build, "reset"));
+        Ok(errands.collect())
+    })
+}
+
+pub(super) fn release_slot(arguments: &ReleaseSlot) -> u8 {
+    one_or_all(&arguments.repair, |config| {
+        let names: Vec<&str> = config.bots.iter().map(|bot| bot.name().as_str()).collect();
+        let bot = match (&arguments.bot, names.as_slice()) {
+            (Some(bot), _) => bot.clone(),
+            (None, [only]) => (*only).to_owned(),
+            (None, _) => {
+                complain(&format!("name the bot: --bot {}", names.join(" or --bot ")));
+                return Err(super::USAGE);
+            }
+        };
+        Ok(vec![Errand {
+            path: path(&["api", "v1", "bots", &bot, "release-slot"]),
+            name: bot,
+        }])
+    })
+}
+
+fn path(segments: &[&str]) -> Vec<String> {
+    segments.iter().map(|it| (*it).to_owned()).collect()
+}
+
+fn of_build(build: &Value, verb: &str) -> Errand {
+    let kind = if build["try"] == true { " (try)" } else { "" };
+    Errand {
+        path: path(&["api", "v1", "builds", text(build, "id"), verb]),
+        name: format!("{}#{}{kind}", text(build, "repo"), build["pull"]),
+    }
+}
+
+fn builds(config: &Config) -> Result<Vec<Value>, u8> {
+    let builds = block_on(daemon::get(config, &["api", "v1", "builds"]))??;
+    Ok(builds.as_array().cloned().unwrap_or_default())
+}
+
+/// The pending build of a pull request: its auto build, or the only one that there is.
+fn find<'a>(builds: &'a [Value], pull: &PullName, is_try: bool) -> Result<&'a Value, u8> {
+    let of_pull: Vec<&Value> = builds.iter().filter(|build| pull.names(build)).collect();
+    let wanted: Vec<&&Value> = of_pull
+        .iter()
+        .filter(|build| build["try"] == is_try)
+        .collect();
+    match (wanted.as_slice(), of_pull.as_slice()) {
+        ([build], _) => Ok(build),
+        ([], [build]) if !is_try => Ok(build),
+        ([], _) => {
+            let kind = if is_try { "try build" } else { "build" };
+            complain(&format!(
+                "no bot waits for a {kind} of {pull}; `ci-watchdog explain '{pull}'` says what is \
+                 known of it"
+            ));
+            Err(FAILED)
+        }
+        (_, _) => {
+            let bots: Vec<&str> = wanted.iter().map(|build| text(build, "bot")).collect();
+            complain(&format!(
+                "several bots wait for it: name one as BOT/{pull}, of {}",
+                bots.join(", ")
+            ));
+            Err(FAILED)
+        }
+    }
+}
+
+fn one_or_all(repair: &Repair, errands: impl FnOnce(&Config) -> Result<Vec<Errand>, u8>) -> u8 {
+    match repaired(repair, errands) {
+        Ok(code) | Err(code) => code,
+    }
+}
+
+/// Asks what would be done, then whether it is meant, then for it, then what became of it.
+fn repaired(
+    repair: &Repair,
+    errands: impl FnOnce(&Config) -> Result<Vec<Errand>, u8>,
+) -> Result<u8, u8> {
+    let config = load(repair.hand.common.config.as_deref())?;
+    let by = name(&repair.hand)?;
+    let errands = errands(&config)?;
+    let ask = |errand: &Errand, dry_run: bool| {
+        let body = json!({
+            "by": by, "dry_run": dry_run, "even_if_alive": repair.even_if_alive,
+        });
+        let path: Vec<&str> = errand.path.iter().map(String::as_str).collect();
+        block_on(daemon::post(&config, &path, &body))?
+    };
+    let json = repair.hand.common.json;
+    let mut planned = Vec::new();
+    let mut refused = 0;
+    for errand in &errands {
+        match ask(errand, true)? {
+            Said::Done(report) => {
+                if !json {
+                    say(&plan(errand, &report));
+                }
+                planned.push((errand, report));
+            }
+            Said::Refused { why, alive } => {
+                refused += 1;
+                complain(&refusal(errand, &why, alive));
+            }
+        }
+    }
+    if planned.is_empty() {
+        return Err(FAILED);
+    }
+    if repair.hand.dry_run {
+        let reports: Vec<&Value> = planned.iter().map(|(_, report)| report).collect();
+        return Ok(if json { say_json(&reports) } else { OK }.max(code(refused)));
+    }
+    let bot = planned
+        .first()
+        .map_or("the bot", |(_, report)| text(report, "bot"));
+    confirm(&repair.hand, &format!("Send this to {bot}?"))?;
+    let mut done = Vec::new();
+    for (errand, _) in planned {
+        match ask(errand, false)? {
+            Said::Done(report) => {
+                if !json {
+                    say(&sent(errand, &report));
+                }
+                done.push((errand, report));
+            }
+            Said::Refused { why, alive } => {
+                refused += 1;
+                complain(&refusal(errand, &why, alive));
+            }
+        }
+    }
+    let mut ends = Vec::new();
+    for (errand, report) in done {
+        let whole = report["stopped"].is_null();
+        let end = if repair.no_wait {
+            report.clone()
+        } else {
+            block_on(effect(&config, &report))??
+        };
+        let good = whole && (repair.no_wait || had_effect(&end));
+        refused += usize::from(!good);
+        if !json && !repair.no_wait {
+            say(&became(errand, &end));
+        }
+        ends.push(json!({ "report": report, "attempt": end }));
+    }
+    let told = if json { say_json(&ends) } else { OK };
+    Ok(told.max(code(refused)))
+}
+
+const fn code(refused: usize) -> u8 {
+    if refused == 0 { OK } else { FAILED }
+}
+
+fn plan(errand: &Errand, report: &Value) -> String {
+    let mut lines = vec![format!(
+        "{}: {}; {} sends {}",
+        errand.name,
+        text(report, "verdict"),
+        text(report, "remedy"),
+        texts(report, "plan").join(", then ")
+    )];
+    lines.extend(
+        texts(report, "evidence")
+            .iter()
+            .map(|fact| format!("  {fact}")),
+    );
+    if let Some(warning) = report["warning"].as_str() {
+        lines.push(format!("  WARNING: {warning}"));
+    }
+    lines.join("\n")
+}
+
+fn refusal(errand: &Errand, why: &str, alive: bool) -> String {
+    let way_out = if alive {
+        "; if you mean it all the same, say --even-if-alive"
+    } else {
+        ""
+    };
+    format!("{}: refused: {why}{way_out}", errand.name)
+}
+
+fn sent(errand: &Errand, report: &Value) -> String {
+    let sent: Vec<String> = list(report, "sent")
+        .iter()
+        .map(|sent| {
+            let (step, outcome) = (text(sent, "step"), text(sent, "outcome"));
+            match (outcome, text(sent, "detail")) {
+                ("accepted", _) => format!("{step} accepted"),
+                (_, detail) => format!("{step} {outcome} ({detail})"),
+            }
+        })
+        .collect();
+    let stopped = match text(report, "stopped") {
+        "" => String::new(),
+        why => format!("; the rest was not sent: {why}"),
+    };
+    format!("{}: {}{stopped}", errand.name, sent.join(", "))
+}
+
+/// The attempt once it has ended; as it was last seen where that takes too long.
+async fn effect(config: &Config, report: &Value) -> Result<Value, u8> {
+    let begun = Instant::now();
+    let id = text(report, "attempt");
+    loop {
+        let attempts = daemon::get(config, &["api", "v1", "attempts"]).await?;
+        let attempts = attempts.as_array().map_or(&[][..], Vec::as_slice);
+        let attempt = attempts.iter().find(|attempt| text(attempt, "id") == id);
+        let over = attempt.is_some_and(|attempt| {
+            list(attempt, "steps")
+                .iter()
+                .all(|step| !step["closing"].is_null())
+        });
+        if over || begun.elapsed() > EFFECT_PATIENCE {
+            return Ok(attempt.cloned().unwrap_or_default());
+        }
+        tokio::time::sleep(ASK_EVERY).await;
+    }
+}
+
+fn had_effect(attempt: &Value) -> bool {
+    let last = list(attempt, "steps").last();
+    last.is_some_and(|step| matches!(text(step, "closing"), "effect" | "done"))
+}
+
+fn became(errand: &Errand, attempt: &Value) -> String {
+    let last = list(attempt, "steps").last();
+    let word = match last.map(|step| (text(step, "closing"), text(step, "step"))) {
+        Some(("effect", _)) => "its effect was seen".to_owned(),
+        Some(("done", step)) => format!("done; {step} shows no effect of its own"),
+        Some(("no_effect", _)) => "no effect was seen in time".to_owned(),
+        Some(("not_sent", _)) => "it was not sent".to_owned(),
+        Some(("refused", _)) => "the bot refused it".to_owned(),
+        Some((_, _)) => "its effect is still awaited".to_owned(),
+        None => "the watchdog does not tell of it any more".to_owned(),
+    };
+    format!("{}: {word}", errand.name)
+}
