@@ -59,8 +59,11 @@ pub struct RunWatch {
     pub progress: String,
     /// When the token last changed, or the state.
     pub heartbeat: Moment,
-    /// Since when its worker is not connected.
+    /// Since when its worker is not connected, or was not when the run was cut off.
     pub worker_gone: Option<Moment>,
+    /// Whether its worker was gone in two looks, and it showed no sign of life since. A run does not
+    /// outlive the connection that it was given to: where its worker is back, the run is not.
+    pub cut_off: bool,
 }
 
 /// How often in a row something was found dead.
@@ -232,7 +235,11 @@ impl Tracked {
             progress: run.progress.clone(),
             heartbeat: now,
             worker_gone: None,
+            cut_off: false,
         });
+        let moves = watch.state != run.state
+            || watch.number != run.number
+            || watch.progress != run.progress;
         if watch.state != run.state || watch.number != run.number {
             watch.state = run.state;
             watch.state_since = now;
@@ -242,6 +249,7 @@ impl Tracked {
             // Another try, with a worker of its own.
             watch.started = None;
             watch.worker_gone = None;
+            watch.cut_off = false;
         }
         if watch.progress != run.progress {
             watch.progress.clone_from(&run.progress);
@@ -251,10 +259,14 @@ impl Tracked {
             RunState::Queued => {
                 watch.started = None;
                 watch.worker_gone = None;
+                watch.cut_off = false;
             }
             RunState::Preparing | RunState::Running => {
                 watch.started.get_or_insert(now);
-                watch.worker_gone = since(watch.worker_gone, worker_gone, now);
+                // One look may catch a new run between its worker's return and its own start.
+                let twice = worker_gone && watch.worker_gone.is_some();
+                watch.cut_off = twice || (watch.cut_off && !moves);
+                watch.worker_gone = since(watch.worker_gone, worker_gone || watch.cut_off, now);
             }
             RunState::Ended(
                 RunEnd::Success
@@ -267,6 +279,7 @@ impl Tracked {
             ) => {
                 watch.started.get_or_insert(now);
                 watch.worker_gone = None;
+                watch.cut_off = false;
             }
         }
     }

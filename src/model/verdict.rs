@@ -282,7 +282,7 @@ impl fmt::Display for Fact {
                 write!(f, "its worker does not answer for {}", time(*waited))
             }
             Self::WorkerGone { worker, since } => {
-                write!(f, "worker {worker} is gone for {}", time(*since))
+                write!(f, "worker {worker} went away {} ago", time(*since))
             }
             Self::RunEnded { run, end, ago } => {
                 write!(f, "run {run} ended as {} {} ago", end.as_str(), time(*ago))

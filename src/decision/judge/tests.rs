@@ -130,6 +130,43 @@ fn a_run_whose_worker_is_gone_is_lost_after_3_minutes() {
     assert_eq!(seen, (Verdict::Alive, Verdict::WorkerLost));
 }
 
+/// Buildbot 4.3 was seen to leave a run at `pinging worker` for ever: its worker was killed between the
+/// run's creation and its first command. The worker came back and did other work.
+#[test]
+fn a_run_does_not_come_back_with_its_worker() {
+    let mut scene = Scene::new();
+    scene.runs(1, "linux", RunState::Preparing);
+    let connected = |scene: &mut Scene, is: bool| {
+        scene.worker("linux", "linux-1", |worker| worker.connected = is);
+    };
+    connected(&mut scene, false);
+    scene.wait(20);
+    connected(&mut scene, true);
+    assert_eq!(verdict(&scene.wait(150), "linux"), Verdict::Alive);
+    assert_eq!(verdict(&scene.wait(30), "linux"), Verdict::WorkerLost);
+}
+
+#[test]
+fn a_run_that_moves_on_after_its_worker_was_gone_lives() {
+    let mut scene = Scene::new();
+    scene.runs(1, "linux", RunState::Running);
+    let connected = |scene: &mut Scene, is: bool| {
+        scene.worker("linux", "linux-1", |worker| worker.connected = is);
+    };
+    connected(&mut scene, false);
+    scene.wait(20);
+    connected(&mut scene, true);
+    scene.wait(10);
+    scene.beat();
+    assert_eq!(verdict(&scene.wait(200), "linux"), Verdict::Alive);
+
+    // Gone in one look only: it may be the worker's return that was seen by half.
+    connected(&mut scene, false);
+    scene.wait(10);
+    connected(&mut scene, true);
+    assert_eq!(verdict(&scene.wait(200), "linux"), Verdict::Alive);
+}
+
 #[test]
 fn a_run_that_ended_without_a_result_waits_3_minutes_for_its_successor() {
     for end in [
