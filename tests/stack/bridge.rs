@@ -169,6 +169,11 @@ impl Bridge {
         &self.url
     }
 
+    /// How long this bridge has been there: the clock of [`Exchange::at`].
+    pub fn age(&self) -> Duration {
+        self.shared.started.elapsed()
+    }
+
     /// Accepts connections, and leads them to the server at this address.
     pub async fn lead_to(&self, server: &str) {
         self.lock().server = server.to_owned();

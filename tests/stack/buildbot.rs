@@ -217,6 +217,15 @@ impl Buildbot {
         }
     }
 
+    /// The same, but a master that does not end in time is killed. Whether it ended by itself.
+    pub async fn stop_or_kill_master(&self) -> bool {
+        let master = self.master.lock().unwrap().take();
+        match master {
+            Some(mut master) => master.terminate_or_kill().await,
+            None => true,
+        }
+    }
+
     /// Stops the master in its tracks: it accepts connections and answers nothing.
     pub fn freeze_master(&self) {
         self.with_master(|master| master.freeze());

@@ -14,6 +14,8 @@ pub enum Order {
     Silent,
     /// It waits for another order and prints a line every 250 ms.
     Chatter,
+    /// It prints a line every 250 ms, and ends after so many seconds of its time.
+    Work { seconds: u32, green: bool },
 }
 
 /// The orders that steps read, again and again while they run
@@ -57,10 +59,13 @@ impl Jobs {
 
     fn write(&self, name: &str, order: Order) {
         let word = match order {
-            Order::Green => "green",
-            Order::Red => "red",
-            Order::Silent => "silent",
-            Order::Chatter => "chatter",
+            Order::Green => "green".to_owned(),
+            Order::Red => "red".to_owned(),
+            Order::Silent => "silent".to_owned(),
+            Order::Chatter => "chatter".to_owned(),
+            Order::Work { seconds, green } => {
+                format!("work {seconds} {}", if green { "green" } else { "red" })
+            }
         };
         // Renamed into place, so that no step reads half a word.
         let new = self.dir.join(format!(".new-{name}"));

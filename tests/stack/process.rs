@@ -151,20 +151,29 @@ impl Process {
 
     /// Asks it to end, as `systemctl stop` does, and waits until it has.
     pub async fn terminate(&mut self) {
+        if !self.terminate_or_kill().await {
+            panic!(
+                "{} did not end in {TERMINATE_DEADLINE:?}:\n{}",
+                self.name,
+                tail(&self.log, 40)
+            );
+        }
+    }
+
+    /// The same, as `systemctl stop` does it to the end: what takes too long is killed. Whether it
+    /// ended by itself.
+    pub async fn terminate_or_kill(&mut self) -> bool {
         self.signal(Signal::TERM);
         let deadline = Instant::now() + TERMINATE_DEADLINE;
         while self.ended().is_none() {
             if Instant::now() > deadline {
                 self.kill9();
-                panic!(
-                    "{} did not end in {TERMINATE_DEADLINE:?}:\n{}",
-                    self.name,
-                    tail(&self.log, 40)
-                );
+                return false;
             }
             // Not a blocking sleep: what it waits for may be served by this test.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        true
     }
 
     /// Stops it in its tracks: it keeps its connections and does nothing.

@@ -221,6 +221,16 @@ impl Watchdog {
         drop(self.process.lock().unwrap().take());
     }
 
+    /// Stops it in its tracks: it keeps its connections and does nothing.
+    pub fn freeze(&self) {
+        self.with_process(|process| process.freeze());
+    }
+
+    /// Lets a frozen one go on.
+    pub fn thaw(&self) {
+        self.with_process(|process| process.thaw());
+    }
+
     /// Ends it as `systemctl stop` does, and waits until it has.
     pub async fn stop(&self) {
         let process = self.process.lock().unwrap().take();
@@ -288,6 +298,15 @@ impl Watchdog {
     /// Moves it back, over what lies there.
     pub fn bring_journal_back(&self) {
         fs::rename(self.journal_elsewhere(), self.journal()).expect("a file can be moved");
+    }
+
+    fn with_process(&self, act: impl FnOnce(&Process)) {
+        act(self
+            .process
+            .lock()
+            .unwrap()
+            .as_ref()
+            .expect("it was started"));
     }
 
     fn journal_elsewhere(&self) -> PathBuf {

@@ -7,6 +7,8 @@ again and again, so a test may change it while the step runs:
 
     green   ends well          red      ends badly
     silent  waits, silently    chatter  waits, and prints a line now and then
+
+    work SECONDS green|red     prints a line now and then, and ends so after that time
 """
 
 import os
@@ -39,9 +41,12 @@ def order():
 
 print(f"{step} of {revision} on {builder}", flush=True)
 parent = os.getppid()
-printed = time.monotonic()
+begun = printed = time.monotonic()
 while True:
     now = order()
+    if now.startswith("work "):
+        _, seconds, end = now.split()
+        now = end if time.monotonic() - begun >= float(seconds) else "chatter"
     if now == "green":
         print("all good", flush=True)
         sys.exit(0)
