@@ -8,7 +8,7 @@ use super::tracked::{Death, Past, Tracked, differs, lacking, rebuilt_unseen};
 use crate::model::{
     ApprovedPull, BotName, BotSnapshot, BuildId, BuildKey, BuilderName, CiSystem, GithubState,
     History, Moment, PendingBuild, ProbeError, ProviderName, ProviderSnapshot, Question, RepoName,
-    RunState, Sha, Sighting, SightingCause, SourceName,
+    RunState, Sha, Sighting, SightingCause, SourceName, WorkerName,
 };
 
 /// How many commits are remembered for each bot once nothing is pending on them; each could still
@@ -126,6 +126,8 @@ pub struct Ledger {
     restored: BTreeMap<BuildKey, Sighting>,
     remembered: BTreeMap<BotName, Vec<Sha>>,
     queues: BTreeMap<(BotName, RepoName), Queue>,
+    /// When a run was last seen to go on at each worker; at most one entry for each that is configured.
+    signs: BTreeMap<(ProviderName, WorkerName), Moment>,
 }
 
 impl Ledger {
@@ -149,6 +151,8 @@ impl Ledger {
         self.queues.retain(|(bot, _), _| bots.contains(bot));
         self.providers
             .retain(|provider, _| providers.contains(provider));
+        self.signs
+            .retain(|(provider, _), _| providers.contains(provider));
     }
 
     /// Folds in a look at a bot; `life` is how long a snapshot may be used.
@@ -231,6 +235,15 @@ impl Ledger {
         };
         let gap = gap(source, now, life);
         source.health.good(now);
+        let pools = &snapshot.pools;
+        self.signs.retain(|(of, worker), _| {
+            let configured = || pools.values().any(|pool| pool.workers.contains_key(worker));
+            of != provider || configured()
+        });
+        if let Some(gap) = gap {
+            let signs = self.signs.iter_mut().filter(|((of, _), _)| of == provider);
+            signs.for_each(|(_, sign)| *sign = (*sign + gap).min(now));
+        }
         for tracked in self.builds.values_mut() {
             let served = tracked
                 .pending
@@ -254,7 +267,11 @@ impl Ledger {
                         .and_then(|pool| pool.workers.get(worker))
                         .is_none_or(|worker| !worker.connected)
                 });
-                tracked.see_run(now, run, gone);
+                let goes_on = tracked.see_run(now, run, gone);
+                if let (true, Some(worker)) = (goes_on, &run.worker) {
+                    let place = (provider.clone(), worker.clone());
+                    self.signs.insert(place, now);
+                }
             }
             if snapshot.history.get(&sha) == Some(&History::Complete)
                 && std::mem::take(&mut tracked.before_unknown)
@@ -321,6 +338,16 @@ impl Ledger {
                 .any(|e| e.builder == zone.1 && routes.providers(e.system).contains(&zone.0));
             if served {
                 tracked.shift(now, gap);
+            }
+        }
+        let snapshot = self
+            .providers
+            .get(&zone.0)
+            .and_then(|it| it.snapshot.as_ref());
+        let pool = snapshot.and_then(|(_, snapshot)| snapshot.pools.get(&zone.1));
+        for ((provider, worker), sign) in &mut self.signs {
+            if provider == &zone.0 && pool.is_some_and(|pool| pool.workers.contains_key(worker)) {
+                *sign = (*sign + gap).min(now);
             }
         }
     }
@@ -403,6 +430,12 @@ impl Ledger {
             }
         }
         shas
+    }
+
+    /// When a run was last seen to go on at a worker, where one was.
+    pub fn worker_sign(&self, provider: &ProviderName, worker: &WorkerName) -> Option<Moment> {
+        let place = (provider.clone(), worker.clone());
+        self.signs.get(&place).copied()
     }
 
     /// Commits that could hold a start slot of the bot, newest first: those remembered, then those

@@ -220,7 +220,8 @@ impl Tracked {
         self.pending = pending.clone();
     }
 
-    pub(super) fn see_run(&mut self, now: Moment, run: &Run, worker_gone: bool) {
+    /// Folds in a look at a run, and says whether its worker was seen to go on with it.
+    pub(super) fn see_run(&mut self, now: Moment, run: &Run, worker_gone: bool) -> bool {
         let watch = self.runs.entry(run.id.clone()).or_insert_with(|| RunWatch {
             builder: run.builder.clone(),
             number: run.number,
@@ -237,6 +238,7 @@ impl Tracked {
             worker_gone: None,
             cut_off: false,
         });
+        let known = watch.first_seen < now;
         let moves = watch.state != run.state
             || watch.number != run.number
             || watch.progress != run.progress;
@@ -282,6 +284,7 @@ impl Tracked {
                 watch.cut_off = false;
             }
         }
+        known && moves && at_work(run.state)
     }
 
     /// Moves every age by a time in which nobody looked, at most to now.
@@ -309,6 +312,20 @@ impl Tracked {
             run.started = run.started.map(|_| now);
             run.worker_gone = run.worker_gone.map(|_| now);
         }
+    }
+}
+
+/// Whether a run that came to this state was brought to it by its worker; the master alone queues runs,
+/// gives them out, and ends those whose worker it lost.
+const fn at_work(state: RunState) -> bool {
+    match state {
+        RunState::Running
+        | RunState::Ended(RunEnd::Success | RunEnd::Warnings | RunEnd::Failure | RunEnd::Skipped) => {
+            true
+        }
+        RunState::Queued
+        | RunState::Preparing
+        | RunState::Ended(RunEnd::Exception | RunEnd::Retry | RunEnd::Cancelled) => false,
     }
 }
 

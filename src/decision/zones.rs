@@ -82,7 +82,7 @@ impl Zones {
         policy: &Policy,
         now: Moment,
     ) -> Vec<(ZoneKey, Duration)> {
-        let stalled = stalled_workers(builds);
+        let stalled = stalled_workers(ledger, builds);
         self.count_deaths(builds, confirmed, now);
         let mut over = Vec::new();
         let mut known = BTreeSet::new();
@@ -203,13 +203,23 @@ impl Past {
     }
 }
 
-/// Workers that hold a run which makes no progress: connected, and not able.
-fn stalled_workers(builds: &[BuildJudgement]) -> BTreeSet<(ProviderName, WorkerName)> {
+/// Workers that hold a run which makes no progress: connected, and not able. One that went on with
+/// another run since is able: what stands still then is the run alone.
+fn stalled_workers(
+    ledger: &Ledger,
+    builds: &[BuildJudgement],
+) -> BTreeSet<(ProviderName, WorkerName)> {
     builds
         .iter()
         .flat_map(|build| &build.expectations)
         .filter(|e| e.verdict == Verdict::Stalled)
-        .filter_map(|e| Some((e.provider.clone()?, e.run.as_ref()?.worker.clone()?)))
+        .filter_map(|e| {
+            let provider = e.provider.as_ref()?;
+            let worker = e.run.as_ref()?.worker.as_ref()?;
+            let sign = ledger.worker_sign(provider, worker);
+            let since = sign.is_some_and(|sign| e.heartbeat.is_some_and(|last| sign > last));
+            (!since).then(|| (provider.clone(), worker.clone()))
+        })
         .collect()
 }
 

@@ -8,8 +8,8 @@ use super::super::super::samples::*;
 use super::super::*;
 use super::{dead, gate_of, rerun_gate, unreported};
 use crate::model::{
-    Gate, GithubState, MergeSha, Order, PullOnGithub, Quota, Remedy, RunState, Scope, Stop,
-    StopKind,
+    Gate, GithubState, MergeSha, Order, PullOnGithub, Quota, Remedy, RunEnd, RunState, Scope, Stop,
+    StopKind, Told,
 };
 
 /// A stop of everything that fits.
@@ -527,4 +527,82 @@ fn the_longest_source_good_for_of_the_dead_builders_binds_a_rerun() {
     scene.ci = Ok(idle_ci());
     assert_eq!(rerun_gate(&mut scene, 3590), Some(Gate::ProviderNotGood));
     assert_eq!(rerun_gate(&mut scene, 20), None);
+}
+
+/// `servo#7` runs on the only worker for `linux` and shows nothing for half an hour; meanwhile
+/// `servo#8` waits for `merge2`.
+fn one_worker_stands_still() -> Scene {
+    let mut scene = Scene::new();
+    scene.runs(1, "linux", RunState::Preparing);
+    scene.told("mac", Told::Green { url: url(9) });
+    let mut other = pending();
+    other.pull = PULL + 1;
+    other.merge_sha = MergeSha::Known("merge2".into());
+    other.expectations[1].told = Told::Green { url: url(9) };
+    scene.repo_mut().pending.push(other);
+    let ci = scene.ci_mut();
+    ci.history
+        .insert("merge2".into(), crate::model::History::Complete);
+    let pool = ci.pools.get_mut("linux").unwrap();
+    pool.workers.retain(|name, _| name.as_str() == "linux-1");
+    scene.wait(1800);
+    scene
+}
+
+/// The run of `merge2` on the same worker.
+fn other_run(scene: &mut Scene, state: RunState) {
+    let mut other = run(2, "linux", state);
+    other.sha = "merge2".into();
+    let runs = &mut scene.ci_mut().runs;
+    runs.retain(|run| run.id != other.id);
+    runs.push(other);
+}
+
+#[test]
+fn a_worker_that_goes_on_with_another_run_is_able() {
+    let linux = || (buildbot(), BuilderName::from("linux"));
+    let able = |scene: &Scene| scene.core.zones().get(&linux()).map(|zone| zone.able);
+    let mut scene = one_worker_stands_still();
+    assert_eq!(verdict(&scene.wait(10), "linux"), Verdict::Stalled);
+    assert_eq!(able(&scene), Some(0), "nothing shows that the worker lives");
+
+    // The master alone gives a run out, and ends one whose worker it lost.
+    for state in [
+        RunState::Queued,
+        RunState::Preparing,
+        RunState::Ended(RunEnd::Retry),
+    ] {
+        other_run(&mut scene, state);
+        scene.wait(20);
+        assert_eq!(able(&scene), Some(0), "{state:?}");
+    }
+    other_run(&mut scene, RunState::Running);
+    let decision = scene.wait(10);
+    assert_eq!(able(&scene), Some(1));
+    assert_eq!(verdict(&decision, "linux"), Verdict::Stalled);
+    let decision = scene.wait(620);
+    assert_eq!(
+        gate_of(&decision, Remedy::Rerun),
+        None,
+        "it is rerun at last"
+    );
+}
+
+#[test]
+fn what_a_worker_did_before_its_run_stood_still_is_no_sign() {
+    let mut scene = Scene::new();
+    scene
+        .ci_mut()
+        .pools
+        .get_mut("linux")
+        .unwrap()
+        .workers
+        .retain(|name, _| name.as_str() == "linux-1");
+    scene.runs(1, "linux", RunState::Running);
+    scene.told("mac", Told::Green { url: url(9) });
+    scene.wait_beating(60);
+    let decision = scene.wait(1800);
+    assert_eq!(verdict(&decision, "linux"), Verdict::Stalled);
+    let zone = (buildbot(), BuilderName::from("linux"));
+    assert_eq!(scene.core.zones().get(&zone).unwrap().able, 0);
 }
