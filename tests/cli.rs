@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use ci_watchdog::app::{HandReport, Health, Instruction, OrderWish};
 use ci_watchdog::config::Token;
@@ -31,6 +31,7 @@ use ci_watchdog::model::{
 };
 use ci_watchdog::report::Report;
 use ci_watchdog::web::{Daemon, Web, router, serve};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -310,6 +311,37 @@ fn every_mistake_is_told_at_once_with_its_line() {
     place
         .run(&["run", "--config", "bad.toml"])
         .assert_failed(CONFIG, &["bad.toml:1"]);
+}
+
+#[test]
+fn a_log_on_a_full_disk_ends_nothing() {
+    let place = alone();
+    // Every write to it says that there is no space left.
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ci-watchdog"));
+    command
+        .current_dir(place.folder.path())
+        .stderr(full.unwrap());
+    let mut watchdog = command.arg("run").spawn().unwrap();
+
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let status = place.run(&["status", "--json"]);
+        if status.code == 0 && status.json()["status"]["tick"].as_u64() > Some(0) {
+            break;
+        }
+        let ended = watchdog.try_wait().unwrap();
+        if ended.is_some() || Instant::now() > deadline {
+            let _ = watchdog.kill();
+            panic!("ended: {ended:?}; {status:?}");
+        }
+    }
+    let pid = Pid::from_raw(i32::try_from(watchdog.id()).unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    assert_eq!(watchdog.wait().unwrap().code(), Some(0));
+
+    let status = command.args(["--config", "missing.toml"]).status().unwrap();
+    assert_eq!(status.code(), Some(CONFIG));
 }
 
 #[test]

@@ -290,9 +290,10 @@ fn load(explicit: Option<&std::path::Path>) -> Result<Config, u8> {
 }
 
 /// A complaint on standard error.
-#[allow(clippy::print_stderr, reason = "a command line speaks to people")]
 fn complain(text: &str) {
-    eprintln!("{}", printable(text));
+    use std::io::Write as _;
+    // Where standard error cannot be written, the exit code still tells.
+    let _ = writeln!(std::io::stderr(), "{}", printable(text));
 }
 
 /// A line, or several, on standard output.

@@ -194,6 +194,9 @@ fn log(arguments: &Run) -> Result<(), String> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // What cannot be logged is lost: the other way is to panic where standard error fails too,
+        // and a full disk under the log must not end the watchdog.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     let done = match arguments.log_format {
         LogFormat::Text => builder.with_target(false).try_init(),
