@@ -71,6 +71,11 @@ impl WatchedTime {
         }
     }
 
+    /// What the boot clock said when it last went on.
+    pub fn boot(&self) -> Duration {
+        self.boot
+    }
+
     /// The moment up to which watched time has come.
     pub fn now(&self) -> Moment {
         self.now

@@ -75,6 +75,32 @@ struct World {
     slow_answer: Duration,
     /// Whether a `retry` makes the bot start a new commit.
     retry_works: bool,
+    /// Where the machine is suspended once, after how many looks at the bot, and its clock.
+    suspend: Option<(Place, u32, Arc<PausedClock>)>,
+}
+
+/// A place in the loop at which the machine may be suspended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Place {
+    BotLook,
+    ProviderLook,
+    AfterProviderLook,
+    Request,
+}
+
+impl World {
+    /// Suspends the machine for ten hours where that is to be here.
+    fn suspend_at(&mut self, place: Place) {
+        let here = (place, self.bot_looks);
+        let suspend = self.suspend.take_if(|(at, look, _)| (*at, *look) == here);
+        if let Some((_, _, clock)) = suspend {
+            let later = match place {
+                Place::AfterProviderLook => &clock.suspended_at_wall,
+                Place::BotLook | Place::ProviderLook | Place::Request => &clock.suspended,
+            };
+            *later.lock().unwrap() += minutes(600);
+        }
+    }
 }
 
 type SharedWorld = Arc<Mutex<World>>;
@@ -132,6 +158,7 @@ impl Bot for FakeBot {
             tokio::time::sleep(slow).await;
             let mut world = self.world.lock().unwrap();
             world.bot_looks += 1;
+            world.suspend_at(Place::BotLook);
             if Some(world.bot_looks) == world.run_appears_at_look {
                 world.runs.push((OLD, RunState::Running));
             }
@@ -161,6 +188,7 @@ impl Bot for FakeBot {
                 let mut world = self.world.lock().unwrap();
                 let kind = permit.step().kind();
                 world.sent.push(kind);
+                world.suspend_at(Place::Request);
                 if let Step::ReplayResult { sha, .. } = permit.step() {
                     world.lost.retain(|lost| sha.as_str() != *lost);
                 }
@@ -233,7 +261,9 @@ impl Provider for FakeProvider {
             if down {
                 return Err(ProbeError::new(ProbeFailure::Connect, "refused"));
             }
-            let world = self.world.lock().unwrap();
+            let mut world = self.world.lock().unwrap();
+            world.suspend_at(Place::ProviderLook);
+            world.suspend_at(Place::AfterProviderLook);
             let worker = Worker {
                 connected: true,
                 paused: false,
@@ -277,6 +307,8 @@ impl Provider for FakeProvider {
 struct PausedClock {
     start: tokio::time::Instant,
     suspended: Mutex<Duration>,
+    /// For how long it is suspended when the wall clock is read next.
+    suspended_at_wall: Mutex<Duration>,
 }
 
 impl Clock for PausedClock {
@@ -285,6 +317,8 @@ impl Clock for PausedClock {
     }
 
     fn wall(&self) -> SystemTime {
+        *self.suspended.lock().unwrap() +=
+            std::mem::take(&mut *self.suspended_at_wall.lock().unwrap());
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) + self.boot()
     }
 }
@@ -310,6 +344,7 @@ fn clock() -> Arc<PausedClock> {
     Arc::new(PausedClock {
         start: tokio::time::Instant::now(),
         suspended: Mutex::default(),
+        suspended_at_wall: Mutex::default(),
     })
 }
 
@@ -517,6 +552,39 @@ async fn a_suspended_machine_looks_afresh_before_it_acts() {
         Verdict::Starting,
         "the ten hours did not count"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn wherever_the_machine_is_suspended_everything_is_looked_at_afresh_for_long_enough() {
+    let tick = Duration::from_secs(10);
+    let mut undisturbed = Bench::new(Mode::Act);
+    while undisturbed.sent().is_empty() {
+        undisturbed.run_for(tick).await;
+    }
+    // Of that tick's looks the first was its own, and one came before each of two requests.
+    let last = undisturbed.world.lock().unwrap().bot_looks - 1;
+    for (place, look, sent) in [
+        (Place::BotLook, last - 1, 0),
+        (Place::ProviderLook, last - 1, 0),
+        (Place::BotLook, last, 0),
+        (Place::ProviderLook, last, 0),
+        (Place::AfterProviderLook, last, 0),
+        (Place::Request, last, 1),
+    ] {
+        let case = format!("{place:?} {look} of {last}");
+        let mut bench = Bench::new(Mode::Act);
+        let clock = Arc::clone(&bench.clock);
+        bench.change(|world| world.suspend = Some((place, look, clock)));
+        while bench.world.lock().unwrap().suspend.is_some() {
+            bench.run_for(tick).await;
+        }
+        bench.run_for(Duration::from_secs(50)).await;
+        assert_eq!(bench.sent().len(), sent, "{case}");
+        assert!(bench.shared.report().not_settled.is_some(), "{case}");
+        bench.run_for(minutes(10)).await;
+        let again = [StepKind::ReleaseSlot, StepKind::Retry];
+        assert_eq!(bench.sent()[sent..], again, "{case}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

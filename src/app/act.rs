@@ -61,8 +61,8 @@ impl App {
         let (providers, late_too) = self.look_at_providers().await;
         self.take_providers(now, providers, &mut tick);
         self.shared.go_on();
-        if late.or(late_too).is_some() {
-            self.core.record_tick(now, Tick { late: true, ..tick });
+        if let Some(by) = late.or(late_too) {
+            self.look_afresh(by, tick);
             return None;
         }
         self.settle(now);
@@ -77,7 +77,7 @@ impl App {
         step: &Step,
         now: Moment,
     ) -> Option<Outcome> {
-        let looked = self.clock.boot();
+        let looked = self.watched.boot();
         let wall = self.clock.wall();
         let intent = attempt.intent(step);
         let permit = match self.journal.intend(intent.clone(), now, wall) {
@@ -129,7 +129,15 @@ impl App {
         // After a stop in the middle of a request nothing is known well enough for the next one.
         match late {
             None => Some(outcome),
-            Some(_) => None,
+            Some(by) => {
+                let unknown = Tick {
+                    late: true,
+                    good: 0,
+                    bad: 0,
+                };
+                self.look_afresh(by, unknown);
+                None
+            }
         }
     }
 

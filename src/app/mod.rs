@@ -282,12 +282,10 @@ impl App {
         let (providers, in_time) = self.look_at_providers().await;
         late = late.or(in_time);
         self.take_providers(now, providers, &mut tick);
-        if let Some(by) = late {
-            tick.late = true;
-            tracing::warn!(by = %format_args!("{by:.1?}"), "a tick came late: this process or its machine was stopped; looking afresh");
-            self.events.push(Event::LateTick { by });
+        match late {
+            Some(by) => self.look_afresh(by, tick),
+            None => self.core.record_tick(now, tick),
         }
-        self.core.record_tick(now, tick);
         self.shared.go_on();
         self.keep_journal(now);
         self.settle(now);
@@ -345,6 +343,15 @@ impl App {
         self.watched
             .advance(self.clock.boot(), expected, slack)
             .late
+    }
+
+    /// This process or its machine was stopped: from the end of it on, everything is looked at afresh.
+    fn look_afresh(&mut self, by: Duration, tick: Tick) {
+        tracing::warn!(by = %format_args!("{by:.1?}"), "a tick came late: this process or its machine was stopped; looking afresh");
+        self.events.push(Event::LateTick { by });
+        // Not from the last look on: it may have been stopped in the middle of that.
+        self.core
+            .record_tick(self.watched.now(), Tick { late: true, ..tick });
     }
 
     /// Writes what waits to be written, and says whether the journal can be written at all.
