@@ -74,6 +74,11 @@ impl Stack {
         }
         assert_eq!(ran.len(), all_runs, "runs in all: {ran:#?}");
         assert!(self.watchdog_orders_to_buildbot().is_empty());
+        self.check_metrics().await;
+    }
+
+    /// Checks that Prometheus can read the watchdog's metrics.
+    pub async fn check_metrics(&self) {
         let metrics = self.watchdog.get("/metrics").await.unwrap();
         assert_content(&promtool(&["check", "metrics"], &metrics));
     }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end tests run and do not build: homu 0.2.0 and
-# Buildbot 4.3 (a virtual environment of Python 3.11), Prometheus and
-# Alertmanager (Debian's packages, unpacked, with no service started).
+# Buildbot 4.3 (a virtual environment of Python 3.11), Prometheus, Alertmanager
+# and libfaketime (Debian's packages, unpacked, with no service started).
 #
 # Everything goes into CI_WATCHDOG_TOOLS, or target/tools. A second run finds
 # it there and ends at once. Anything that cannot be had is an error.
@@ -72,24 +72,32 @@ make_master_database() {
 }
 
 download_packages() {
-    (cd "$1" && apt-get download prometheus prometheus-alertmanager) >"$1/log" 2>&1
+    (cd "$1" && shift && apt-get download "$@") >"$1/log" 2>&1
+}
+
+# unpack DIR PACKAGE...: Debian's packages, into a directory that is made anew.
+unpack() {
+    local dir=$1 package
+    shift
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    command -v apt-get >/dev/null || fail "this needs Debian's or Ubuntu's apt-get"
+    if ! download_packages "$dir" "$@"; then
+        # A fresh container has no lists of packages yet.
+        [[ $(id -u) == 0 ]] || fail "run 'apt-get update' as root: $(cat "$dir/log")"
+        apt-get update --quiet >/dev/null
+        download_packages "$dir" "$@" || fail "$(cat "$dir/log")"
+    fi
+    for package in "$dir"/*.deb; do
+        dpkg -x "$package" "$dir"
+    done
+    rm "$dir"/*.deb
 }
 
 install_prometheus() {
-    rm -rf "$tools/prometheus" "$tools/bin"
-    mkdir -p "$tools/prometheus" "$tools/bin"
-    command -v apt-get >/dev/null || fail "this needs Debian's or Ubuntu's apt-get"
-    if ! download_packages "$tools/prometheus"; then
-        # A fresh container has no lists of packages yet.
-        [[ $(id -u) == 0 ]] || fail "run 'apt-get update' as root: $(cat "$tools/prometheus/log")"
-        apt-get update --quiet >/dev/null
-        download_packages "$tools/prometheus" || fail "$(cat "$tools/prometheus/log")"
-    fi
-    local package
-    for package in "$tools"/prometheus/*.deb; do
-        dpkg -x "$package" "$tools/prometheus"
-    done
-    rm "$tools"/prometheus/*.deb
+    rm -rf "$tools/bin"
+    mkdir -p "$tools/bin"
+    unpack "$tools/prometheus" prometheus prometheus-alertmanager
     ln -s ../prometheus/usr/bin/prometheus ../prometheus/usr/bin/promtool \
         ../prometheus/usr/bin/amtool "$tools/bin/"
     # Debian's name for it is longer than everybody else's.
@@ -100,8 +108,18 @@ install_prometheus() {
     done
 }
 
+install_libfaketime() {
+    unpack "$tools/faketime" libfaketime
+    # Its folder has the machine's architecture in its name.
+    (cd "$tools/faketime" && ln -s usr/lib/*/faketime/libfaketime.so.1 .)
+    local year
+    year=$(LD_PRELOAD="$tools/faketime/libfaketime.so.1" FAKETIME="+10y" date +%Y)
+    [[ $year -gt $(($(date +%Y) + 8)) ]] || fail "libfaketime does not fake the time: $year"
+}
+
 echo "install.sh: installing into $tools" >&2
 install_python_packages
 make_master_database
 install_prometheus
+install_libfaketime
 echo "$version" >"$tools/.installed"

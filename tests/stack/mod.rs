@@ -25,6 +25,7 @@ pub mod account;
 pub mod bridge;
 pub mod buildbot;
 pub mod config;
+pub mod disk;
 pub mod ending;
 pub mod homu;
 pub mod jobs;
@@ -35,6 +36,7 @@ pub mod prometheus;
 mod promtool;
 pub mod rebuild;
 pub mod tools;
+pub mod wall_clock;
 pub mod watchdog;
 
 use std::path::PathBuf;

@@ -131,6 +131,11 @@ impl Process {
         &self.log
     }
 
+    /// Its number, and that of its group.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The exit status, once it has ended.
     pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
         self.child.try_wait().expect("a child can be waited for")

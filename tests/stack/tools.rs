@@ -1,4 +1,5 @@
-//! The programs that the tests run and do not build: Python with homu and Buildbot, Prometheus.
+//! The programs that the tests run and do not build: Python with homu and Buildbot, Prometheus,
+//! libfaketime.
 
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,11 @@ pub fn fresh_master_database() -> PathBuf {
 /// A program of the Prometheus packages: `prometheus`, `promtool`, `alertmanager`.
 pub fn prometheus_tool(name: &str) -> PathBuf {
     tool(&format!("bin/{name}"))
+}
+
+/// The library that gives one process a wall clock of its own.
+pub fn libfaketime() -> PathBuf {
+    tool("faketime/libfaketime.so.1")
 }
 
 /// A file of this repository.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
+use super::disk::SmallDisk;
 use super::process::{Process, Workplace};
 use super::{http_client, patience};
 
@@ -31,6 +32,8 @@ pub struct Watchdog {
     dir: PathBuf,
     port: u16,
     process: Mutex<Option<Process>>,
+    /// The disk under its directory, where it has one of its own.
+    disk: Mutex<Option<SmallDisk>>,
     client: reqwest::Client,
 }
 
@@ -116,6 +119,7 @@ impl Watchdog {
             dir: workplace.make_dir("watchdog"),
             port: workplace.reserve_port(),
             process: Mutex::new(None),
+            disk: Mutex::new(None),
             client: http_client(),
         }
     }
@@ -197,7 +201,12 @@ impl Watchdog {
 
     /// Starts it and waits until it says that it is healthy.
     pub async fn start(&self) {
-        self.spawn(&[]);
+        self.start_with(&[]).await;
+    }
+
+    /// The same with these variables in its environment.
+    pub async fn start_with(&self, environment: &[(&str, &str)]) {
+        self.spawn(environment);
         let url = format!("{}/-/healthy", self.url());
         patience("the watchdog to be healthy", async || {
             if let Some(process) = self.process.lock().unwrap().as_mut() {
@@ -211,9 +220,22 @@ impl Watchdog {
 
     /// Starts it with these variables in its environment, and waits for nothing.
     pub fn spawn(&self, environment: &[(&str, &str)]) {
-        let mut command = self.command(&["run"]);
+        let mut command = match self.disk.lock().unwrap().as_ref() {
+            None => self.command(&["run"]),
+            Some(disk) => self.command_after(&disk.prefix(), &["run"]),
+        };
         command.envs(environment.iter().copied());
         *self.process.lock().unwrap() = Some(self.workplace.spawn("watchdog", &mut command));
+    }
+
+    /// Stops it in its tracks.
+    pub fn freeze(&self) {
+        self.with_process(Process::freeze);
+    }
+
+    /// Lets a frozen one go on.
+    pub fn thaw(&self) {
+        self.with_process(Process::thaw);
     }
 
     /// Ends it as `kill -9` does.
@@ -241,12 +263,12 @@ impl Watchdog {
 
     /// Tells it to read its configuration again (`SIGHUP`).
     pub fn reload(&self) {
-        self.process
-            .lock()
-            .unwrap()
-            .as_ref()
-            .expect("it was started")
-            .hang_up();
+        self.with_process(Process::hang_up);
+    }
+
+    fn with_process<T>(&self, what: impl FnOnce(&Process) -> T) -> T {
+        let process = self.process.lock().unwrap();
+        what(process.as_ref().expect("it was started"))
     }
 
     /// Asks it to read its configuration again (`POST /-/reload`), with this token or none; the
@@ -313,6 +335,30 @@ impl Watchdog {
         self.dir.join("journal.elsewhere")
     }
 
+    /// Gives it a small disk for its files, before it is configured.
+    pub fn use_small_disk(&self) {
+        *self.disk.lock().unwrap() = Some(SmallDisk::under(&self.dir));
+    }
+
+    /// Leaves no room on its disk, and says what its journal will complain of.
+    pub fn fill_disk(&self) -> &'static str {
+        self.with_disk(|disk, process| {
+            disk.fill(process);
+            disk.complaint()
+        })
+    }
+
+    /// Gives the room on its disk back.
+    pub fn free_disk(&self) {
+        self.with_disk(SmallDisk::free);
+    }
+
+    fn with_disk<T>(&self, what: impl FnOnce(&mut SmallDisk, Option<u32>) -> T) -> T {
+        let process = self.process.lock().unwrap().as_ref().map(Process::id);
+        let mut disk = self.disk.lock().unwrap();
+        what(disk.as_mut().expect("it has a disk of its own"), process)
+    }
+
     /// Whether it has ended by itself, and how.
     pub fn ended(&self) -> Option<std::process::ExitStatus> {
         self.process.lock().unwrap().as_mut()?.ended()
@@ -350,9 +396,15 @@ impl Watchdog {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ci-watchdog"));
+        self.command_after(&[], arguments)
+    }
+
+    /// Its command after those that start it in some way.
+    fn command_after(&self, prefix: &[&str], arguments: &[&str]) -> Command {
+        let words = [prefix, &[env!("CARGO_BIN_EXE_ci-watchdog")], arguments].concat();
+        let mut command = Command::new(words[0]);
         command
-            .args(arguments)
+            .args(&words[1..])
             .arg("--config")
             .arg(self.config_file())
             .current_dir(&self.dir)
