@@ -323,7 +323,7 @@ async fn orders_are_given_as_they_are_written() {
                 scope: scope("widgets", None, Some("linux")),
                 reason: "upgrade".to_owned(),
                 by: by(),
-                lasts: Some(std::time::Duration::from_secs(7200)),
+                lasts: Some(Duration::from_secs(7200)),
             },
         ),
         (

@@ -239,11 +239,6 @@ impl Bridge {
         self.lock().rules.clear();
     }
 
-    /// How long this bridge has been there: the clock of [`Exchange::at`].
-    pub fn age(&self) -> Duration {
-        self.shared.started.elapsed()
-    }
-
     /// Every request that came, oldest first. One that is under way is not here yet.
     pub fn exchanges(&self) -> Vec<Exchange> {
         self.lock().exchanges.iter().cloned().collect()

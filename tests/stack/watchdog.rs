@@ -228,16 +228,6 @@ impl Watchdog {
         *self.process.lock().unwrap() = Some(self.workplace.spawn("watchdog", &mut command));
     }
 
-    /// Stops it in its tracks.
-    pub fn freeze(&self) {
-        self.with_process(Process::freeze);
-    }
-
-    /// Lets a frozen one go on.
-    pub fn thaw(&self) {
-        self.with_process(Process::thaw);
-    }
-
     /// Ends it as `kill -9` does.
     pub fn kill9(&self) {
         drop(self.process.lock().unwrap().take());
@@ -245,12 +235,12 @@ impl Watchdog {
 
     /// Stops it in its tracks: it keeps its connections and does nothing.
     pub fn freeze(&self) {
-        self.with_process(|process| process.freeze());
+        self.with_process(Process::freeze);
     }
 
     /// Lets a frozen one go on.
     pub fn thaw(&self) {
-        self.with_process(|process| process.thaw());
+        self.with_process(Process::thaw);
     }
 
     /// Ends it as `systemctl stop` does, and waits until it has.
@@ -320,15 +310,6 @@ impl Watchdog {
     /// Moves it back, over what lies there.
     pub fn bring_journal_back(&self) {
         fs::rename(self.journal_elsewhere(), self.journal()).expect("a file can be moved");
-    }
-
-    fn with_process(&self, act: impl FnOnce(&Process)) {
-        act(self
-            .process
-            .lock()
-            .unwrap()
-            .as_ref()
-            .expect("it was started"));
     }
 
     fn journal_elsewhere(&self) -> PathBuf {
