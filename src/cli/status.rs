@@ -48,7 +48,7 @@ fn summary(status: &Value) -> String {
     if let Some(why) = status["not_settled"].as_str() {
         lines.push(format!("not settled: {why}"));
     }
-    if status["journal"]["writable"] == false {
+    if status["journal"]["writable"] == false && status["tick"] != 0 {
         lines.push(format!(
             "the journal cannot be written, so nothing is sent: {}",
             text(&status["journal"], "error")
