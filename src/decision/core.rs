@@ -12,11 +12,12 @@ use super::ledger::{Ledger, Routes};
 use super::plan::{Attempt, Desk, Plan, follow_up_wanted, plan};
 use super::policy::Policy;
 use super::queues::{QueueJudgement, judge_queues};
+use super::restart::{Restart, restart_is_near};
 use super::zones::Zones;
 use crate::model::{
-    AttemptId, BotName, BotSnapshot, BuildKey, BuilderName, Closing, IntentId, Moment, Outcome,
-    ProbeError, ProviderName, ProviderSnapshot, Question, Record, RemedyRow, RepoName, Sha,
-    Sighting, SightingCause, Step, StepKind, Verdict,
+    AttemptId, BotName, BotSnapshot, BuildKey, BuilderName, Closing, IntentId, Knock, Moment,
+    Outcome, ProbeError, ProviderName, ProviderSnapshot, Question, Record, RemedyRow, RepoName,
+    Sha, Sighting, SightingCause, Step, StepKind, Verdict,
 };
 
 /// What the core knows of the set-up: the configuration's, and what adapters learned of their bots.
@@ -28,6 +29,8 @@ pub struct Setup {
     pub rows: BTreeMap<BotName, Vec<RemedyRow>>,
     /// Each repository's own timeout in its bot, where it has one.
     pub own_timeouts: BTreeMap<(BotName, RepoName), Duration>,
+    /// How each bot is restarted, where the operator wants that.
+    pub restarts: BTreeMap<BotName, Restart>,
 }
 
 /// Everything that is concluded from what is known at one moment.
@@ -150,9 +153,31 @@ impl Core {
         }
     }
 
+    /// Whether a bot has been silent for so long that its restart may be due: whoever looks at it must
+    /// knock, too.
+    pub fn restart_is_near(&self, bot: &BotName, now: Moment) -> bool {
+        restart_is_near(self.desk(now, None), bot)
+    }
+
+    /// Folds in what a silent bot and its GitHub say to one request each.
+    pub fn record_knock(&mut self, now: Moment, bot: &BotName, knock: Knock) {
+        self.ledger.record_knock(now, bot, knock);
+    }
+
     /// Folds in a record that the journal has taken.
     pub fn record(&mut self, record: &Record) {
         self.history.record(record);
+        if let Record::Closed {
+            id,
+            at,
+            closing: Closing::Effect,
+        } = record
+            && let Some(state) = self.history.intent(*id)
+            && state.intent.step.kind() == StepKind::Restart
+        {
+            let bot = state.intent.attempt.target.bot();
+            self.ledger.bot_restarted(*at, bot);
+        }
     }
 
     /// Which open intents are settled by what is known now. Each must be written to the journal
@@ -317,6 +342,8 @@ impl Core {
             operator: &self.operator,
             rows: &self.setup.rows,
             own_timeouts: &self.setup.own_timeouts,
+            routes: &self.setup.routes,
+            restarts: &self.setup.restarts,
             continuing,
             now,
         }

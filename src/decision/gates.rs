@@ -1,16 +1,17 @@
 //! May I act? The gates in their order; the first that is shut is a hold's reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::history::effect_deadline;
 use super::judge::BuildJudgement;
 use super::plan::{Attempt, Desk};
 use super::policy::{BuildSafety, Mode, OnSilence, Policy};
-use super::zones::{OutageCause, ZoneState};
+use super::restart::Restart;
+use super::zones::{OutageCause, ZoneKey, ZoneState};
 use crate::model::{
-    AttemptId, BuildKey, BuilderName, Gate, GithubState, Intent, Moment, Outcome, Remedy, RepoName,
-    Scope, Stop, StopKind, Target, Verdict, WorkerName,
+    AttemptId, BotName, BuildKey, BuilderName, Gate, GithubState, Intent, Moment, Outcome,
+    ProviderName, Remedy, RepoName, Scope, Stop, StopKind, Target, Verdict, WorkerName,
 };
 
 /// Requests of one attempt that may be sent before its main one; beyond them it is begun again only
@@ -70,16 +71,42 @@ pub(super) fn first_shut(
             None => tell_gate(desk, attempt),
             Some(build) => rerun_gate(desk, attempt, build, planned_rerun),
         })
-        .or_else(|| match desk.policy.mode {
-            Mode::Observe => Some(Shut::new(
-                Gate::Observe,
-                "mode = \"observe\": this would be sent in mode = \"act\"",
-            )),
-            Mode::Act => None,
-        })
+        .or_else(|| mode_gate(desk))
+}
+
+/// The gates of a restart: those that do not ask the bot for anything. It is not held by stops of a
+/// part of the bot's work, and never sent during an outage of what the bot needs: restarting the bot
+/// would not help, and the bot may only seem dead.
+pub(super) fn first_shut_of_restart(
+    desk: Desk<'_>,
+    attempt: &Attempt,
+    restart: &Restart,
+) -> Option<Shut> {
+    own_gate(desk, attempt)
+        .or_else(|| doubt_gate(desk, attempt))
+        .or_else(|| journal_gate(desk))
+        .or_else(|| unsent_gate(desk, attempt))
+        .or_else(|| needs_gate(desk, attempt.id.target.bot()))
+        .or_else(|| restarts_gate(desk, attempt.id.target.bot(), restart))
+        .or_else(|| mode_gate(desk))
+}
+
+fn mode_gate(desk: Desk<'_>) -> Option<Shut> {
+    match desk.policy.mode {
+        Mode::Observe => Some(Shut::new(
+            Gate::Observe,
+            "mode = \"observe\": this would be sent in mode = \"act\"",
+        )),
+        Mode::Act => None,
+    }
 }
 
 pub(super) fn common_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
+    own_gate(desk, attempt).or_else(|| request_gate(desk, attempt))
+}
+
+/// What binds whatever we do by ourselves: the operator's word, and whether we looked well.
+fn own_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
     stop_gate(desk, attempt, StopKind::Pause)
         .or_else(|| stop_gate(desk, attempt, StopKind::Exclusion))
         .or_else(|| silenced_gate(desk, attempt))
@@ -87,7 +114,6 @@ pub(super) fn common_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
             let (reason, until) = desk.health.settled(desk.now, desk.policy).err()?;
             Some(Shut::new(Gate::NotSettled, reason).until(until))
         })
-        .or_else(|| request_gate(desk, attempt))
 }
 
 /// A stop that binds the attempt: of the operator's orders, then of the configuration's.
@@ -148,9 +174,13 @@ fn silenced_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
 /// What binds every request, also one that a person asks for: that the bot answers, that nothing of
 /// the same kind is in doubt, and that the journal can be written.
 pub(super) fn request_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
-    let target = &attempt.id.target;
-    let operator = desk.operator;
-    let bot = desk.ledger.bot(target.bot());
+    answer_gate(desk, attempt.id.target.bot())
+        .or_else(|| doubt_gate(desk, attempt))
+        .or_else(|| journal_gate(desk))
+}
+
+fn answer_gate(desk: Desk<'_>, name: &BotName) -> Option<Shut> {
+    let bot = desk.ledger.bot(name);
     let answers = bot.is_some_and(|bot| {
         bot.health.error.is_none() && bot.fresh(desk.now, desk.policy.snapshot_life()).is_some()
     });
@@ -160,29 +190,34 @@ pub(super) fn request_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
             .map_or_else(|| "not seen yet".to_owned(), ToString::to_string);
         return Some(Shut::new(
             Gate::BotSilent,
-            format!("{} does not answer: {why}", target.bot()),
+            format!("{name} does not answer: {why}"),
         ));
     }
-    if let Some(state) = desk
+    None
+}
+
+fn doubt_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
+    let state = desk
         .history
         .open()
-        .find(|state| blocks(&state.intent, attempt))
-    {
-        return Some(Shut::new(
-            Gate::InDoubt,
-            format!(
-                "{} of attempt {} is not settled yet: {}",
-                state.intent.step.kind(),
-                state.intent.attempt,
-                if state.in_doubt() {
-                    "whether the bot took it is unknown"
-                } else {
-                    "its effect is awaited"
-                }
-            ),
-        ));
-    }
-    operator.journal.as_ref().map(|why| {
+        .find(|state| blocks(&state.intent, attempt))?;
+    Some(Shut::new(
+        Gate::InDoubt,
+        format!(
+            "{} of attempt {} is not settled yet: {}",
+            state.intent.step.kind(),
+            state.intent.attempt,
+            if state.in_doubt() {
+                "whether the bot took it is unknown"
+            } else {
+                "its effect is awaited"
+            }
+        ),
+    ))
+}
+
+fn journal_gate(desk: Desk<'_>) -> Option<Shut> {
+    desk.operator.journal.as_ref().map(|why| {
         Shut::new(
             Gate::Journal,
             format!("the journal cannot be written: {why}"),
@@ -293,7 +328,8 @@ fn tell_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
             | Remedy::ReplayPull
             | Remedy::Unwedge
             | Remedy::Rerun
-            | Remedy::Reset,
+            | Remedy::Reset
+            | Remedy::Restart,
             _,
         ) => None,
     }
@@ -423,45 +459,116 @@ fn strictest(desk: Desk<'_>, build: &BuildJudgement) -> BuildSafety {
 fn sources_gate(desk: Desk<'_>, attempt: &Attempt, build: &BuildJudgement) -> Option<Shut> {
     let key = &build.id.key;
     let needed = strictest(desk, build).source_good_for;
-    for (provider, _) in &attempt.zones {
-        let health = desk.ledger.provider(provider).map(|source| &source.health);
-        let good = health.and_then(|health| health.good_for(desk.now));
-        if good.is_none_or(|good| good < needed) {
-            let reason = match health.and_then(|health| health.error.as_ref()) {
-                Some(error) => format!("{provider} does not answer: {error}"),
-                None => format!(
-                    "{provider} has not answered well for {} yet",
-                    humantime::format_duration(needed)
-                ),
-            };
-            let shut = Shut::new(Gate::ProviderNotGood, reason);
-            let bad = health.and_then(|health| health.last_bad);
-            return Some(match bad.filter(|_| good.is_some()) {
-                Some(bad) => shut.until(bad + needed),
-                None => shut,
-            });
-        }
-    }
-    if let Some(shut) = github_gate(desk, key) {
+    let mut providers = attempt.zones.iter().map(|(provider, _)| provider);
+    if let Some(shut) = providers
+        .find_map(|provider| provider_gate(desk, provider, needed))
+        .or_else(|| github_gate(desk, key))
+    {
         return Some(shut);
     }
     let (_, snapshot) = desk.ledger.bot(&key.bot)?.snapshot.as_ref()?;
     match &snapshot.github {
         GithubState::NotConfigured | GithubState::Failed(_) => None,
-        GithubState::Good(_) => {
-            let health = desk.ledger.github(&key.bot)?;
-            let good = health.good_for(desk.now);
-            good.is_none_or(|good| good < needed).then(|| {
-                Shut::new(
-                    Gate::GithubNotGood,
-                    format!(
-                        "GitHub has not answered well for {} yet",
-                        humantime::format_duration(needed)
-                    ),
-                )
-            })
-        }
+        GithubState::Good(_) => good_github_gate(desk, &key.bot, needed),
     }
+}
+
+/// Whether a provider has answered well for long enough.
+fn provider_gate(desk: Desk<'_>, provider: &ProviderName, needed: Duration) -> Option<Shut> {
+    let health = desk.ledger.provider(provider).map(|source| &source.health);
+    let good = health.and_then(|health| health.good_for(desk.now));
+    if good.is_some_and(|good| good >= needed) {
+        return None;
+    }
+    let reason = match health.and_then(|health| health.error.as_ref()) {
+        Some(error) => format!("{provider} does not answer: {error}"),
+        None => format!(
+            "{provider} has not answered well for {} yet",
+            humantime::format_duration(needed)
+        ),
+    };
+    let shut = Shut::new(Gate::ProviderNotGood, reason);
+    let bad = health.and_then(|health| health.last_bad);
+    Some(match bad.filter(|_| good.is_some()) {
+        Some(bad) => shut.until(bad + needed),
+        None => shut,
+    })
+}
+
+/// Whether a GitHub that answers has done so for long enough.
+fn good_github_gate(desk: Desk<'_>, bot: &BotName, needed: Duration) -> Option<Shut> {
+    let health = desk.ledger.github(bot)?;
+    let good = health.good_for(desk.now);
+    good.is_none_or(|good| good < needed).then(|| {
+        Shut::new(
+            Gate::GithubNotGood,
+            format!(
+                "GitHub has not answered well for {} yet",
+                humantime::format_duration(needed)
+            ),
+        )
+    })
+}
+
+/// Whether everything that a bot needs is well: each provider, the GitHub behind it, and the zones of
+/// what it waits for. A bot that hangs on one of them looks dead, and is not helped by a restart.
+fn needs_gate(desk: Desk<'_>, bot: &BotName) -> Option<Shut> {
+    let needed = desk.policy.builds.global.source_good_for;
+    let providers: BTreeSet<&ProviderName> = desk.routes.0.values().flatten().collect();
+    let pending = desk.ledger.builds().filter(|t| &t.id.key.bot == bot);
+    let zones: BTreeSet<ZoneKey> = pending
+        .flat_map(|tracked| &tracked.pending.expectations)
+        .flat_map(|e| {
+            let providers = desk.routes.providers(e.system).iter();
+            providers.map(|provider| (provider.clone(), e.builder.clone()))
+        })
+        .collect();
+    providers
+        .into_iter()
+        .find_map(|provider| provider_gate(desk, provider, needed))
+        .or_else(|| knocked_github_gate(desk, bot, needed))
+        .or_else(|| {
+            let seen = zones.iter().filter(|key| desk.zones.get(key).is_some());
+            seen.into_iter().find_map(|key| zone_gate(desk, key))
+        })
+}
+
+/// The GitHub behind a bot that is silent: nobody asks it but with a knock, which must be of the same
+/// look.
+fn knocked_github_gate(desk: Desk<'_>, bot: &BotName, needed: Duration) -> Option<Shut> {
+    let looked = desk.ledger.bot(bot).and_then(|bot| bot.health.last_bad);
+    let knocked = desk.ledger.knocked(bot).filter(|(at, _)| {
+        desk.now.since(*at) <= desk.policy.snapshot_life() && Some(*at) >= looked
+    });
+    match knocked {
+        None => Some(Shut::new(
+            Gate::GithubNotGood,
+            "GitHub was not asked since the last look",
+        )),
+        Some((_, GithubState::NotConfigured)) => None,
+        Some((_, GithubState::Failed(error))) => Some(Shut::new(
+            Gate::GithubNotGood,
+            format!("GitHub does not answer: {error}"),
+        )),
+        Some((_, GithubState::Good(_))) => good_github_gate(desk, bot, needed),
+    }
+}
+
+fn restarts_gate(desk: Desk<'_>, bot: &BotName, restart: &Restart) -> Option<Shut> {
+    let restarts = desk.history.restarts(bot, desk.now.minus(restart.per));
+    let limit = usize::try_from(restart.times).unwrap_or(usize::MAX);
+    let oldest = restarts.get(restarts.len().checked_sub(limit)?)?;
+    Some(
+        Shut::new(
+            Gate::RestartBudget,
+            format!(
+                "{bot} was restarted {} times in {}, and at_most = \"{restart}\"",
+                restarts.len(),
+                humantime::format_duration(restart.per)
+            ),
+        )
+        .until(*oldest + restart.per),
+    )
 }
 
 /// While GitHub does not answer nobody knows whether the pull request is still open and at that head.
@@ -477,37 +584,34 @@ fn github_gate(desk: Desk<'_>, key: &BuildKey) -> Option<Shut> {
 }
 
 fn zones_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
-    for key in &attempt.zones {
-        let (provider, builder) = key;
-        let Some(zone) = desk.zones.get(key) else {
-            return Some(Shut::new(
-                Gate::ZoneOutage,
-                format!("the workers of {builder} at {provider} were not seen yet"),
-            ));
-        };
-        match &zone.state {
-            ZoneState::Good => {}
-            ZoneState::Cooldown { until } => {
-                return Some(
-                    Shut::new(
-                        Gate::StormCooldown,
-                        format!("the outage of {builder} at {provider} ended a moment ago"),
-                    )
-                    .until(*until),
-                );
-            }
-            ZoneState::Outage { cause, .. } => {
-                return Some(Shut::new(
-                    Gate::ZoneOutage,
-                    format!(
-                        "{builder} at {provider} is in outage: {}",
-                        outage(*cause, zone.able, zone.configured)
-                    ),
-                ));
-            }
-        }
+    attempt.zones.iter().find_map(|key| zone_gate(desk, key))
+}
+
+fn zone_gate(desk: Desk<'_>, key: &ZoneKey) -> Option<Shut> {
+    let (provider, builder) = key;
+    let Some(zone) = desk.zones.get(key) else {
+        return Some(Shut::new(
+            Gate::ZoneOutage,
+            format!("the workers of {builder} at {provider} were not seen yet"),
+        ));
+    };
+    match &zone.state {
+        ZoneState::Good => None,
+        ZoneState::Cooldown { until } => Some(
+            Shut::new(
+                Gate::StormCooldown,
+                format!("the outage of {builder} at {provider} ended a moment ago"),
+            )
+            .until(*until),
+        ),
+        ZoneState::Outage { cause, .. } => Some(Shut::new(
+            Gate::ZoneOutage,
+            format!(
+                "{builder} at {provider} is in outage: {}",
+                outage(*cause, zone.able, zone.configured)
+            ),
+        )),
     }
-    None
 }
 
 /// Why a zone is in outage, as a clause.

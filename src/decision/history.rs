@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Source, SourceHealth};
 use super::policy::Policy;
 use crate::model::{
     AttemptId, BotName, BuildId, BuildKey, BuilderName, Closing, Effect, Intent, IntentId, Moment,
@@ -341,6 +341,20 @@ impl History {
             .collect()
     }
 
+    /// When a bot was restarted, or may have been, from a moment on; oldest first.
+    pub fn restarts(&self, bot: &BotName, since: Moment) -> Vec<Moment> {
+        self.intents
+            .values()
+            .filter(|state| {
+                state.intent.step.kind() == StepKind::Restart
+                    && state.intent.attempt.target.bot() == bot
+                    && state.maybe_sent()
+                    && state.at >= since
+            })
+            .map(|state| state.at)
+            .collect()
+    }
+
     /// The workers that were lost with reruns of one head of one pull request.
     pub fn lost_workers(&self, key: &BuildKey, head: Option<&Sha>) -> BTreeSet<WorkerName> {
         self.reruns_of(key)
@@ -427,6 +441,7 @@ fn main_step(remedy: Remedy, kind: StepKind) -> bool {
         Remedy::ReplayPull => [StepKind::ReplayClosed, StepKind::ReplaySynchronize],
         Remedy::Unwedge => [StepKind::Nudge, StepKind::Nudge],
         Remedy::Rerun | Remedy::Reset => [StepKind::Retry, StepKind::Retry],
+        Remedy::Restart => [StepKind::Restart, StepKind::Restart],
     };
     main.contains(&kind)
 }
@@ -454,6 +469,11 @@ fn closing(
     }
     let target = &state.intent.attempt.target;
     let source = ledger.bot(target.bot())?;
+    if effect == Effect::BotAnswers {
+        return Some(Closing::Effect)
+            .filter(|_| effect_seen(effect, state, ledger))
+            .or_else(|| still_silent(state, row, &source.health, policy));
+    }
     let looked = source.seen_at()?;
     if looked <= state.at {
         return None;
@@ -472,6 +492,19 @@ fn closing(
         .map_or(state.at, |bad| bad.max(state.at));
     let over = source.health.error.is_none() && looked.since(from) >= wait && now >= looked;
     over.then_some(Closing::NoEffect)
+}
+
+/// The end of a restart that did not help: the bot was looked at for long enough, and never answered
+/// well. Here its silence is the answer.
+fn still_silent(
+    state: &IntentState,
+    row: Option<&RemedyRow>,
+    bot: &SourceHealth,
+    policy: &Policy,
+) -> Option<Closing> {
+    let target = &state.intent.attempt.target;
+    let wait = effect_deadline(row, policy, target, &state.intent.zones);
+    (bot.last_bad?.since(state.at) >= wait).then_some(Closing::NoEffect)
 }
 
 fn effect_seen(effect: Effect, state: &IntentState, ledger: &Ledger) -> bool {
@@ -505,7 +538,8 @@ fn effect_seen(effect: Effect, state: &IntentState, ledger: &Ledger) -> bool {
                 | Step::Retry { .. }
                 | Step::Nudge { .. }
                 | Step::ReplayClosed { .. }
-                | Step::ReplaySynchronize { .. },
+                | Step::ReplaySynchronize { .. }
+                | Step::Restart { .. },
             ) => false,
         },
         Effect::GreenForgottenOrLeftPending => match (pending, &state.intent.step) {
@@ -523,7 +557,8 @@ fn effect_seen(effect: Effect, state: &IntentState, ledger: &Ledger) -> bool {
                 | Step::Retry { .. }
                 | Step::Nudge { .. }
                 | Step::ReplayClosed { .. }
-                | Step::ReplaySynchronize { .. },
+                | Step::ReplaySynchronize { .. }
+                | Step::Restart { .. },
             ) => false,
         },
         Effect::NewRunOrLeftPending => pending.is_none_or(|tracked| {
@@ -538,6 +573,10 @@ fn effect_seen(effect: Effect, state: &IntentState, ledger: &Ledger) -> bool {
                 && Some(&tracked.id.key.repo) == target.repo()
         }),
         Effect::AgreesWithGithub => agrees(target, ledger),
+        Effect::BotAnswers => {
+            let looked = ledger.bot(target.bot()).and_then(Source::seen_at);
+            looked.is_some_and(|looked| looked > state.at)
+        }
     }
 }
 

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::tracked::{Death, Past, Tracked, differs, lacking, rebuilt_unseen};
+use super::tracked::{Death, Past, Tracked, differs, lacking, rebuilt_unseen, since};
 use crate::model::{
     ApprovedPull, BotName, BotSnapshot, BuildId, BuildKey, BuilderName, CiSystem, GithubState,
-    History, Moment, PendingBuild, ProbeError, ProviderName, ProviderSnapshot, Question, RepoName,
-    RunState, Sha, Sighting, SightingCause, SourceName, WorkerName,
+    History, Knock, Moment, PendingBuild, ProbeError, ProviderName, ProviderSnapshot, Question,
+    RepoName, RunState, Sha, Sighting, SightingCause, SourceName, WorkerName,
 };
 
 /// How many commits are remembered for each bot once nothing is pending on them; each could still
@@ -37,6 +37,8 @@ pub struct SourceHealth {
     pub last_bad: Option<Moment>,
     /// The first bad look since the last good one.
     pub failing_since: Option<Moment>,
+    /// The first of the latest looks in a row to which nothing at all came back.
+    pub silent_since: Option<Moment>,
     /// What the last look failed with, where it was bad.
     pub error: Option<ProbeError>,
 }
@@ -56,12 +58,14 @@ impl SourceHealth {
     fn good(&mut self, now: Moment) {
         self.last_good = Some(now);
         self.failing_since = None;
+        self.silent_since = None;
         self.error = None;
     }
 
     fn bad(&mut self, now: Moment, error: ProbeError) {
         self.last_bad = Some(now);
         self.failing_since.get_or_insert(now);
+        self.silent_since = since(self.silent_since, error.failure.is_no_answer(), now);
         self.error = Some(error);
     }
 }
@@ -119,6 +123,8 @@ pub struct Opened {
 pub struct Ledger {
     bots: BTreeMap<BotName, Source<BotSnapshot>>,
     githubs: BTreeMap<BotName, SourceHealth>,
+    /// When each bot was last knocked at, and what its GitHub said then.
+    knocked: BTreeMap<BotName, (Moment, GithubState)>,
     providers: BTreeMap<ProviderName, Source<ProviderSnapshot>>,
     builds: BTreeMap<BuildKey, Tracked>,
     past: BTreeMap<BuildKey, Past>,
@@ -144,6 +150,7 @@ impl Ledger {
     pub fn retain(&mut self, bots: &BTreeSet<&BotName>, providers: &BTreeSet<&ProviderName>) {
         self.bots.retain(|bot, _| bots.contains(bot));
         self.githubs.retain(|bot, _| bots.contains(bot));
+        self.knocked.retain(|bot, _| bots.contains(bot));
         self.remembered.retain(|bot, _| bots.contains(bot));
         self.builds.retain(|key, _| bots.contains(&key.bot));
         self.past.retain(|key, _| bots.contains(&key.bot));
@@ -173,12 +180,7 @@ impl Ledger {
         };
         let gap = gap(source, now, life);
         source.health.good(now);
-        let github = self.githubs.entry(bot.clone()).or_default();
-        match &snapshot.github {
-            GithubState::NotConfigured => {}
-            GithubState::Good(_) => github.good(now),
-            GithubState::Failed(error) => github.bad(now, error.clone()),
-        }
+        self.record_github(now, bot, &snapshot.github);
         if let Some(gap) = gap {
             for tracked in self.builds.values_mut().filter(|t| &t.id.key.bot == bot) {
                 tracked.shift(now, gap);
@@ -213,6 +215,41 @@ impl Ledger {
             source.snapshot = Some((now, snapshot));
         }
         opened
+    }
+
+    /// Folds in what a silent bot and its GitHub say to one request each.
+    pub fn record_knock(&mut self, now: Moment, bot: &BotName, knock: Knock) {
+        if knock.is_answered()
+            && let Some(source) = self.bots.get_mut(bot)
+        {
+            source.health.silent_since = None;
+        }
+        self.record_github(now, bot, &knock.github);
+        self.knocked.insert(bot.clone(), (now, knock.github));
+    }
+
+    fn record_github(&mut self, now: Moment, bot: &BotName, state: &GithubState) {
+        let github = self.githubs.entry(bot.clone()).or_default();
+        match state {
+            GithubState::NotConfigured => {}
+            GithubState::Good(_) => github.good(now),
+            GithubState::Failed(error) => github.bad(now, error.clone()),
+        }
+    }
+
+    /// A restart of a bot had its effect. What of its state lived in its memory only is made anew, and
+    /// who could not deliver to it meanwhile tries again: all ages of its builds and queues restart.
+    pub fn bot_restarted(&mut self, now: Moment, bot: &BotName) {
+        for tracked in self.builds.values_mut().filter(|t| &t.id.key.bot == bot) {
+            tracked.restart(now);
+            tracked.start_from = now;
+        }
+        for ((of, _), queue) in &mut self.queues {
+            if of == bot {
+                queue.idle_since = queue.idle_since.map(|_| now);
+                queue.outdated.values_mut().for_each(|since| *since = now);
+            }
+        }
     }
 
     /// Folds in a look at a provider.
@@ -308,8 +345,12 @@ impl Ledger {
         })
     }
 
-    /// Restarts the ages of heartbeats and the count of looks, of all builds: we did not look well.
+    /// Restarts the ages of heartbeats, of silences, and the count of looks, of all builds: we did not
+    /// look well.
     pub fn restart_heartbeats(&mut self, now: Moment) {
+        for source in self.bots.values_mut() {
+            source.health.silent_since = source.health.silent_since.map(|_| now);
+        }
         for tracked in self.builds.values_mut() {
             tracked.deaths.clear();
             for run in tracked.runs.values_mut() {
@@ -399,6 +440,11 @@ impl Ledger {
     /// The GitHub behind a bot; `None` before the first look at the bot.
     pub fn github(&self, bot: &BotName) -> Option<&SourceHealth> {
         self.githubs.get(bot)
+    }
+
+    /// When a bot was last knocked at, and what its GitHub said then.
+    pub fn knocked(&self, bot: &BotName) -> Option<&(Moment, GithubState)> {
+        self.knocked.get(bot)
     }
 
     /// A provider and its last answer.

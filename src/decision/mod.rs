@@ -10,6 +10,7 @@ pub mod ledger;
 pub mod plan;
 pub mod policy;
 pub mod queues;
+pub mod restart;
 #[cfg(test)]
 mod samples;
 pub mod tracked;

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::gates::{Operator, Shut, common_gate, first_shut};
+use super::gates::{Operator, Shut, common_gate, first_shut, first_shut_of_restart};
 use super::health::Health;
 use super::history::History;
 use super::judge::{BuildJudgement, Judgement};
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Routes};
 use super::policy::Policy;
 use super::queues::QueueJudgement;
+use super::restart::{Restart, restarts};
 use super::zones::{ZoneKey, Zones};
 use crate::model::{
     AttemptId, BotName, BuildKey, CiSystem, Evidence, Fact, Gate, Intent, Moment, PullOnGithub,
@@ -98,6 +99,10 @@ pub struct Desk<'a> {
     pub operator: &'a Operator,
     /// What each bot understands.
     pub rows: &'a BTreeMap<BotName, Vec<RemedyRow>>,
+    /// Which provider serves what.
+    pub routes: &'a Routes,
+    /// How each bot is restarted, where the operator wants that.
+    pub restarts: &'a BTreeMap<BotName, Restart>,
     /// Each repository's own timeout in its bot, where it has one.
     pub own_timeouts: &'a BTreeMap<(BotName, RepoName), Duration>,
     /// The attempt whose later requests are about to be sent; planning anew must not hold it for
@@ -107,7 +112,8 @@ pub struct Desk<'a> {
     pub now: Moment,
 }
 
-/// Plans a remedy for everything that needs one: tells first, then reruns, oldest first.
+/// Plans a remedy for everything that needs one: tells first, then reruns, oldest first; at last
+/// restarts.
 pub fn plan(desk: Desk<'_>, builds: &[BuildJudgement], queues: &[QueueJudgement]) -> Plan {
     let mut plan = Plan::default();
     let mut oldest: Vec<&BuildJudgement> = builds.iter().collect();
@@ -127,6 +133,10 @@ pub fn plan(desk: Desk<'_>, builds: &[BuildJudgement], queues: &[QueueJudgement]
             plan.put(desk, attempt, Some(build));
         }
     }
+    for (attempt, restart) in restarts(desk) {
+        let shut = first_shut_of_restart(desk, &attempt, restart);
+        plan.put_behind(attempt, shut);
+    }
     plan
 }
 
@@ -136,7 +146,12 @@ impl Plan {
             .attempts
             .iter()
             .any(|a| a.id.remedy.is_rerun() && a.id.target.bot() == attempt.id.target.bot());
-        match first_shut(desk, &attempt, rerun, planned_rerun) {
+        let shut = first_shut(desk, &attempt, rerun, planned_rerun);
+        self.put_behind(attempt, shut);
+    }
+
+    fn put_behind(&mut self, attempt: Attempt, shut: Option<Shut>) {
+        match shut {
             None => self.attempts.push(attempt),
             Some(Shut {
                 gate,
@@ -182,7 +197,8 @@ pub fn follow_up_wanted(desk: Desk<'_>, attempt: &Attempt, step: &Step) -> bool 
         | Step::ForgetGreen { .. }
         | Step::Retry { .. }
         | Step::ReplayClosed { .. }
-        | Step::ReplaySynchronize { .. } => false,
+        | Step::ReplaySynchronize { .. }
+        | Step::Restart { .. } => false,
     }
 }
 

@@ -10,7 +10,7 @@ use super::policy::{Mode, Policy};
 use super::{Core, Decision, Look, Setup};
 use crate::model::{
     ApprovedPull, BotName, BotSnapshot, BuildId, BuildKey, BuildKind, BuilderName, CiSystem,
-    Closing, Effect, Expectation, GithubState, History, Intent, IntentId, MergeSha, Moment,
+    Closing, Effect, Expectation, GithubState, History, Intent, IntentId, Knock, MergeSha, Moment,
     Outcome, PendingBuild, Pool, ProbeError, ProbeFailure, ProviderName, ProviderSnapshot,
     PullOnGithub, Quota, Record, Remedy, RemedyRow, RepoSnapshot, Run, RunId, RunState, Sha,
     Sighting, Step, StepKind, Told, Verdict, Witnesses, Worker,
@@ -26,6 +26,8 @@ pub(crate) struct Scene {
     pub(crate) ci: Result<ProviderSnapshot, ProbeError>,
     /// A second master with the same builders, where a test sets one up.
     pub(crate) second: Option<Result<ProviderSnapshot, ProbeError>>,
+    /// What is found by who knocks at the bot and its GitHub; `None`: nobody knocks.
+    pub(crate) knock: Option<Knock>,
     pub(crate) records: Vec<Record>,
     pub(crate) seconds: u64,
     next: i64,
@@ -205,6 +207,7 @@ pub(crate) fn setup() -> Setup {
         routes: routes(),
         rows: BTreeMap::from([(homu(), rows())]),
         own_timeouts: BTreeMap::new(),
+        restarts: BTreeMap::new(),
     }
 }
 
@@ -227,6 +230,10 @@ impl Scene {
             bot: Ok(bot_with(vec![pending()])),
             ci: Ok(idle_ci()),
             second: None,
+            knock: Some(Knock {
+                bot: Err(failed()),
+                github: GithubState::Good(None),
+            }),
             records: Vec::new(),
             seconds: 0,
             next: 1,
@@ -278,6 +285,11 @@ impl Scene {
         let now = self.now();
         for sighting in self.core.record_bot(now, &homu(), self.bot.clone()) {
             self.write(Record::Sighting(sighting));
+        }
+        if let Some(knock) = &self.knock
+            && self.core.restart_is_near(&homu(), now)
+        {
+            self.core.record_knock(now, &homu(), knock.clone());
         }
         self.core.record_provider(now, &buildbot(), self.ci.clone());
         if let Some(look) = &self.second {

@@ -190,6 +190,25 @@ pub enum GithubState {
     Failed(ProbeError),
 }
 
+/// What a bot that is silent and the GitHub behind it say to one cheap request each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Knock {
+    /// Whether the bot answers anything; a refusal is an answer, too.
+    pub bot: Result<(), ProbeError>,
+    /// How the GitHub behind it answers.
+    pub github: GithubState,
+}
+
+impl Knock {
+    /// Whether anything at all came back from the bot.
+    pub fn is_answered(&self) -> bool {
+        match &self.bot {
+            Ok(()) => true,
+            Err(error) => !error.failure.is_no_answer(),
+        }
+    }
+}
+
 /// An API's primary rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Quota {

@@ -50,6 +50,8 @@ pub enum Gate {
     RerunInFlight,
     /// The zone used up its reruns.
     ZoneBudget,
+    /// The bot used up its restarts.
+    RestartBudget,
     /// The API's rate limit is nearly spent.
     QuotaLow,
     /// The tree is closed.
@@ -60,7 +62,7 @@ pub enum Gate {
 
 impl Gate {
     /// Every gate in order; metrics start each at zero.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Paused,
         Self::Excluded,
         Self::Silenced,
@@ -82,6 +84,7 @@ impl Gate {
         Self::WorkerKiller,
         Self::RerunInFlight,
         Self::ZoneBudget,
+        Self::RestartBudget,
         Self::QuotaLow,
         Self::TreeClosed,
         Self::Observe,
@@ -111,6 +114,7 @@ impl Gate {
             Self::WorkerKiller => "worker_killer",
             Self::RerunInFlight => "rerun_in_flight",
             Self::ZoneBudget => "zone_budget",
+            Self::RestartBudget => "restart_budget",
             Self::QuotaLow => "quota_low",
             Self::TreeClosed => "tree_closed",
             Self::Observe => "observe",

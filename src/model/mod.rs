@@ -13,7 +13,7 @@ mod verdict;
 
 pub use build::{
     ApprovedPull, BotSnapshot, BuildId, BuildKey, BuildKind, CiSystem, Expectation, GithubState,
-    MergeSha, PendingBuild, PullOnGithub, Quota, RepoSnapshot, Told, Witnesses,
+    Knock, MergeSha, PendingBuild, PullOnGithub, Quota, RepoSnapshot, Told, Witnesses,
 };
 pub use gate::Gate;
 pub use moment::Moment;

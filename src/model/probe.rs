@@ -50,6 +50,23 @@ impl ProbeFailure {
         Self::Io,
     ];
 
+    /// Whether nothing came back at all: no connection, or no end of the waiting. Whoever refuses us,
+    /// or answers something else than is expected, is there.
+    pub const fn is_no_answer(self) -> bool {
+        match self {
+            Self::Connect | Self::Timeout => true,
+            Self::Dns
+            | Self::Tls
+            | Self::HttpStatus
+            | Self::Auth
+            | Self::RateLimited
+            | Self::Parse
+            | Self::TooLarge
+            | Self::Partial
+            | Self::Io => false,
+        }
+    }
+
     /// The label value.
     pub const fn as_str(self) -> &'static str {
         match self {

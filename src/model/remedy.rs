@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{BotName, BuildId, BuilderName, CiSystem, RepoName, RunReport, Sha};
 
-/// A repair. All but [`Remedy::Rerun`] and [`Remedy::Reset`] are tells: they give the bot a message
-/// that it lost and start nothing.
+/// A repair. All but [`Remedy::Rerun`], [`Remedy::Reset`] and [`Remedy::Restart`] are tells: they give
+/// the bot a message that it lost and start nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Remedy {
@@ -25,17 +25,20 @@ pub enum Remedy {
     /// Put a pending build back to approved, with nothing of it kept: the queue decides when it is
     /// built again. Only people ask for it.
     Reset,
+    /// Restart a bot that answers nothing, by the operator's own command.
+    Restart,
 }
 
 impl Remedy {
     /// Every remedy.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::ReplayResult,
         Self::ReleaseSlot,
         Self::ReplayPull,
         Self::Unwedge,
         Self::Rerun,
         Self::Reset,
+        Self::Restart,
     ];
 
     /// The label value.
@@ -47,6 +50,7 @@ impl Remedy {
             Self::Unwedge => "unwedge",
             Self::Rerun => "rerun",
             Self::Reset => "reset",
+            Self::Restart => "restart",
         }
     }
 
@@ -54,7 +58,11 @@ impl Remedy {
     pub const fn is_rerun(self) -> bool {
         match self {
             Self::Rerun | Self::Reset => true,
-            Self::ReplayResult | Self::ReleaseSlot | Self::ReplayPull | Self::Unwedge => false,
+            Self::ReplayResult
+            | Self::ReleaseSlot
+            | Self::ReplayPull
+            | Self::Unwedge
+            | Self::Restart => false,
         }
     }
 }
@@ -94,7 +102,7 @@ pub enum Target {
         /// The repository's label.
         repo: RepoName,
     },
-    /// A bot as a whole: its start slot, which all of its repositories share.
+    /// A bot as a whole: its process, and its start slot, which all of its repositories share.
     Bot(BotName),
 }
 
@@ -164,7 +172,7 @@ impl fmt::Display for AttemptId {
     }
 }
 
-/// One request to the bot. A remedy is one or more of them under one attempt.
+/// One request to the bot, or for it. A remedy is one or more of them under one attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "step")]
 pub enum Step {
@@ -219,6 +227,11 @@ pub enum Step {
         /// Its head on GitHub.
         head: Sha,
     },
+    /// Run the operator's command that restarts the bot.
+    Restart {
+        /// The program and its arguments, as configured.
+        command: Vec<String>,
+    },
 }
 
 impl Step {
@@ -235,11 +248,13 @@ impl Step {
             Self::Nudge { .. } => StepKind::Nudge,
             Self::ReplayClosed { .. } => StepKind::ReplayClosed,
             Self::ReplaySynchronize { .. } => StepKind::ReplaySynchronize,
+            Self::Restart { .. } => StepKind::Restart,
         }
     }
 }
 
-/// The kinds of request; a bot's adapter has one row for each that it knows.
+/// The kinds of request; a bot's adapter has one row for each that it knows. A restart is no
+/// adapter's: it is a command on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepKind {
@@ -257,11 +272,13 @@ pub enum StepKind {
     ReplayClosed,
     /// See [`Step::ReplaySynchronize`].
     ReplaySynchronize,
+    /// See [`Step::Restart`].
+    Restart,
 }
 
 impl StepKind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::ReleaseSlot,
         Self::ReplayResult,
         Self::ForgetGreen,
@@ -269,6 +286,7 @@ impl StepKind {
         Self::Nudge,
         Self::ReplayClosed,
         Self::ReplaySynchronize,
+        Self::Restart,
     ];
 
     /// The label value.
@@ -281,6 +299,7 @@ impl StepKind {
             Self::Nudge => "nudge",
             Self::ReplayClosed => "replay_closed",
             Self::ReplaySynchronize => "replay_synchronize",
+            Self::Restart => "restart",
         }
     }
 }
@@ -307,6 +326,8 @@ pub enum Effect {
     SomethingPending,
     /// The bot agrees with GitHub about the pull request.
     AgreesWithGithub,
+    /// A look at the bot after the intent was good.
+    BotAnswers,
 }
 
 /// What the core knows of a bot's row for one kind of request; the adapter's own row adds the

@@ -93,6 +93,9 @@ pub fn steps() -> Vec<Step> {
         Step::Nudge { pull: 7 },
         Step::ReplayClosed { pull: 7 },
         Step::ReplaySynchronize { pull: 7, head: sha },
+        Step::Restart {
+            command: vec!["systemctl".to_owned(), "restart".to_owned()],
+        },
     ];
     assert!(
         steps.iter().map(Step::kind).eq(StepKind::ALL),
@@ -244,6 +247,7 @@ fn step() -> impl Strategy<Value = Step> {
         any::<u64>().prop_map(|pull| Step::Nudge { pull }),
         any::<u64>().prop_map(|pull| Step::ReplayClosed { pull }),
         (any::<u64>(), sha()).prop_map(|(pull, head)| Step::ReplaySynchronize { pull, head }),
+        prop::collection::vec(name(), 0..4).prop_map(|command| Step::Restart { command }),
     ]
 }
 

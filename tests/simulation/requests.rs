@@ -117,6 +117,9 @@ impl World {
             Step::Nudge { .. } => github_answers(),
             Step::ReplayClosed { pull } => on_github(*pull, None),
             Step::ReplaySynchronize { pull, head } => on_github(*pull, Some(head)),
+            Step::Restart { .. } => {
+                Err("no bot of this world is restarted by a command".to_owned())
+            }
         }
     }
 
@@ -190,6 +193,8 @@ impl World {
             }
             Step::Nudge { .. } => self.process_queue(bot),
             Step::ReplayClosed { pull } => self.closed(repo, *pull),
+            // Checked before: none is restarted here.
+            Step::Restart { .. } => Ok(()),
             Step::ReplaySynchronize { pull, head } => {
                 let fork = self.bots[bot].fork;
                 match Commit::of(head) {

@@ -43,7 +43,8 @@ impl Referee {
             Step::Nudge { .. } => self.check_nudge(world, intent, &mut broken),
             Step::ForgetGreen { .. }
             | Step::ReplayClosed { .. }
-            | Step::ReplaySynchronize { .. } => {}
+            | Step::ReplaySynchronize { .. }
+            | Step::Restart { .. } => {}
         }
         for what in broken {
             world.break_rule(format!(

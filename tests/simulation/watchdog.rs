@@ -493,6 +493,7 @@ fn setup(world: &World) -> Setup {
         routes: Routes(routes),
         rows,
         own_timeouts: BTreeMap::new(),
+        restarts: BTreeMap::new(),
     }
 }
 

@@ -40,6 +40,9 @@ const CHECK_DEADLINE: Duration = Duration::from_secs(4);
 /// (`main.py`: `create_merge`; `server.py`: `report_build_res`), all in one request after the other.
 const SLOW_START: Duration = Duration::from_secs(300);
 
+/// A restart is a command on this machine, which the loop runs.
+const NO_REQUEST: &str = "a restart is no request to homu";
+
 /// Each kind of request, the effect that proves it, and whether that is the start of a build.
 const TABLE: [(StepKind, Effect, bool); 7] = [
     (StepKind::ReleaseSlot, Effect::None, false),
@@ -144,8 +147,15 @@ struct Sending<'a> {
 impl Sending<'_> {
     /// Reads the witnesses anew and looks whether the step's precondition holds.
     async fn check(&self) -> Result<Option<Fresh>, String> {
-        if self.intent.step.kind() == StepKind::ReleaseSlot {
-            return Ok(None);
+        match self.intent.step.kind() {
+            StepKind::ReleaseSlot => return Ok(None),
+            StepKind::Restart => return Err(NO_REQUEST.to_owned()),
+            StepKind::ReplayResult
+            | StepKind::ForgetGreen
+            | StepKind::Retry
+            | StepKind::Nudge
+            | StepKind::ReplayClosed
+            | StepKind::ReplaySynchronize => {}
         }
         let fresh = self
             .homu
@@ -153,7 +163,7 @@ impl Sending<'_> {
             .await
             .map_err(|error| format!("homu could not be read anew: {error}"))?;
         match &self.intent.step {
-            Step::ReleaseSlot { .. } => {}
+            Step::ReleaseSlot { .. } | Step::Restart { .. } => {}
             Step::ReplayResult {
                 pull, sha, builder, ..
             } => {
@@ -270,6 +280,7 @@ impl Sending<'_> {
             }
             Step::ReplayClosed { pull } => self.told_of(*pull, Action::Closed).await,
             Step::ReplaySynchronize { pull, .. } => self.told_of(*pull, Action::Synchronize).await,
+            Step::Restart { .. } => Err(NO_REQUEST.to_owned()),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod gates;
 mod hand;
+mod restart;
 
 use std::time::Duration;
 

@@ -200,7 +200,9 @@ async fn each_fork_has_its_own_builders_timeout_and_deadlines() {
         assert_eq!(bot.own_timeout(&"alpha".into()), timeout, "{fork}");
         assert_eq!(bot.own_timeout(&"unknown".into()), None, "{fork}");
         let kinds: Vec<StepKind> = bot.rows().iter().map(|row| row.kind).collect();
-        assert_eq!(kinds, StepKind::ALL, "{fork}");
+        let requests = StepKind::ALL.into_iter();
+        let requests = requests.filter(|kind| *kind != StepKind::Restart);
+        assert!(kinds.into_iter().eq(requests), "{fork}");
         for row in bot.rows() {
             let starts = matches!(row.kind, StepKind::Retry | StepKind::Nudge);
             let expected = if starts { deadline } else { 0 };
