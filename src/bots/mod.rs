@@ -1,6 +1,7 @@
 //! The contract of a merge bot's adapter, and the kinds of bot that there are.
 
 pub mod homu;
+pub mod restart;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -11,8 +12,8 @@ use url::Url;
 use crate::journal::Permit;
 use crate::keys::Keys;
 use crate::model::{
-    BotName, BotSnapshot, BuildKey, CiSystem, Outcome, ProbeError, RemedyRow, RepoName, Sha,
-    SourceName,
+    BotName, BotSnapshot, BuildKey, CiSystem, GithubState, Knock, Outcome, ProbeError, RemedyRow,
+    RepoName, Sha, SourceName,
 };
 use crate::secret::Secret;
 
@@ -83,6 +84,18 @@ pub trait Bot: Send + Sync {
         &'a self,
         remembered: &'a BTreeMap<BuildKey, Sha>,
     ) -> BoxFuture<'a, Result<BotSnapshot, ProbeError>>;
+
+    /// Asks the bot one cheap thing, to which any answer will do, and the GitHub behind it another: is
+    /// it wedged, or only too slow for a whole look, or waiting for GitHub? Asked only where it has been
+    /// silent for so long that its restart is near. A kind of bot that cannot tell is never restarted.
+    fn knock(&self) -> BoxFuture<'_, Knock> {
+        Box::pin(async {
+            Knock {
+                bot: Ok(()),
+                github: GithubState::NotConfigured,
+            }
+        })
+    }
 
     /// The requests that it understands, each with the effect that proves it, as far as is known now.
     fn rows(&self) -> &[RemedyRow];

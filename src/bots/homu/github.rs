@@ -275,6 +275,15 @@ impl Github {
         }))
     }
 
+    /// Asks for the rate limit, which costs none of it. A GitHub that has none says so with a 404.
+    ///
+    /// # Errors
+    ///
+    /// Any failed request but 404.
+    pub async fn answers(&self) -> Result<(), ProbeError> {
+        self.found(&["rate_limit"], &[]).await.map(|_| ())
+    }
+
     /// The rate limit, as the latest answer told it.
     pub fn quota(&self) -> Option<Quota> {
         self.lock().quota

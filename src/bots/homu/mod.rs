@@ -33,7 +33,7 @@ use crate::http::{Client, ClientOptions, Request, read_ca};
 use crate::journal::Permit;
 use crate::keys::Keys;
 use crate::model::{
-    BotName, BotSnapshot, BuildKey, BuilderName, CiSystem, GithubState, Outcome, ProbeError,
+    BotName, BotSnapshot, BuildKey, BuilderName, CiSystem, GithubState, Knock, Outcome, ProbeError,
     ProbeFailure, RemedyRow, RepoName, Sha, SourceName,
 };
 
@@ -140,6 +140,27 @@ impl Bot for Homu {
         remembered: &'a BTreeMap<BuildKey, Sha>,
     ) -> BoxFuture<'a, Result<BotSnapshot, ProbeError>> {
         Box::pin(self.look(remembered))
+    }
+
+    fn knock(&self) -> BoxFuture<'_, Knock> {
+        Box::pin(async {
+            // Its first page is made of its configuration alone.
+            let index = self
+                .client
+                .send(self.to_host(Request::get(self.url.clone())));
+            let github = async {
+                match &self.github {
+                    None => GithubState::NotConfigured,
+                    Some(github) => match github.answers().await {
+                        Ok(()) => GithubState::Good(github.quota()),
+                        Err(error) => GithubState::Failed(error),
+                    },
+                }
+            };
+            let (index, github) = tokio::join!(index, github);
+            let bot = index.map(|_| ());
+            Knock { bot, github }
+        })
     }
 
     fn rows(&self) -> &[RemedyRow] {

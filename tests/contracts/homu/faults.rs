@@ -500,3 +500,39 @@ async fn only_the_first_approved_pull_requests_are_asked_about() {
         .collect();
     assert_eq!(pulls, first);
 }
+
+#[tokio::test]
+async fn any_answer_to_a_knock_is_one_and_its_github_is_asked_beside_it() {
+    let world = World::of("0.2.0").await;
+    let bot = world.bot();
+    let moved = Reply::Status(
+        302,
+        vec![("location", "http://elsewhere".into())],
+        String::new(),
+    );
+    for reply in [
+        Reply::Body("homu".to_owned()),
+        status(401),
+        status(500),
+        moved,
+    ] {
+        world.page("/", reply.clone());
+        assert!(bot.knock().await.is_answered(), "{reply:?}");
+    }
+    world.page("/", Reply::Reset);
+    assert!(!bot.knock().await.is_answered());
+    world.page("/", Reply::Silence);
+    let knock = bot.knock().await;
+    assert!(!knock.is_answered());
+    // A GitHub without a rate limit says 404.
+    assert!(matches!(knock.github, GithubState::Good(_)), "{knock:?}");
+    assert_eq!(world.github.asked().last().unwrap().target, "/rate_limit");
+    for reply in [status(503), status(401)] {
+        world.reply("/rate_limit", reply);
+        let knock = bot.knock().await;
+        let GithubState::Failed(error) = &knock.github else {
+            panic!("{knock:?}");
+        };
+        assert_no_secret(&error.detail);
+    }
+}
