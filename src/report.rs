@@ -166,6 +166,10 @@ pub struct SourceReport {
     pub failure: Option<ProbeFailure>,
     /// Its API's rate limit, where it tells.
     pub quota: Option<Quota>,
+    /// Since when nothing at all has come back from it.
+    pub silent_since: Option<Stamp>,
+    /// The hold on a restart of it, where it is a bot whose restart is due.
+    pub hold: Option<HoldReport>,
 }
 
 /// A pending build.

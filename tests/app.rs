@@ -12,6 +12,8 @@ mod hand;
 mod journal;
 #[path = "app/reload.rs"]
 mod reload;
+#[path = "app/restart.rs"]
+mod restart;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -25,13 +27,15 @@ use ci_watchdog::bots::{Bot, BoxFuture};
 use ci_watchdog::clock::Clock;
 use ci_watchdog::config::{Config, JournalSettings, Server};
 use ci_watchdog::decision::policy::{Mode, Policy};
+use ci_watchdog::decision::restart::Restart;
 use ci_watchdog::journal::{Journal, Memory, Permit};
 use ci_watchdog::metrics::Metrics;
 use ci_watchdog::model::{
-    BotName, BotSnapshot, BuildKey, BuildKind, BuilderName, CiSystem, Effect, Expectation, Gate,
-    GithubState, History, MergeSha, Outcome, PendingBuild, Pool, ProbeError, ProbeFailure,
-    ProviderName, ProviderSnapshot, PullOnGithub, Question, RemedyRow, RepoName, RepoSnapshot, Run,
-    RunEnd, RunState, Sha, SourceName, Step, StepKind, Told, Verdict, Witnesses, Worker,
+    BotName, BotSnapshot, BuildKey, BuildKind, BuilderName, CiSystem, Closing, Effect, Expectation,
+    Gate, GithubState, History, Knock, MergeSha, Outcome, PendingBuild, Pool, ProbeError,
+    ProbeFailure, ProviderName, ProviderSnapshot, PullOnGithub, Question, RemedyRow, RepoName,
+    RepoSnapshot, Run, RunEnd, RunState, Sha, SourceName, Step, StepKind, Told, Verdict, Witnesses,
+    Worker,
 };
 use ci_watchdog::providers::Provider;
 use ci_watchdog::report::Report;
@@ -68,6 +72,13 @@ struct World {
     /// How long a look at the bot takes, and one at the provider.
     slow_looks: Duration,
     bot_looks: u32,
+    /// Nothing at all comes back from the bot.
+    bot_silent: bool,
+    /// At this look at the bot it answers again.
+    bot_answers_at_look: Option<u32>,
+    /// How often it was knocked at, and whether its GitHub does not answer then.
+    knocks: u32,
+    github_down: bool,
     /// At this look at the bot the lost run is there after all.
     run_appears_at_look: Option<u32>,
     sent: Vec<StepKind>,
@@ -159,6 +170,12 @@ impl Bot for FakeBot {
             let mut world = self.world.lock().unwrap();
             world.bot_looks += 1;
             world.suspend_at(Place::BotLook);
+            if Some(world.bot_looks) == world.bot_answers_at_look {
+                world.bot_silent = false;
+            }
+            if world.bot_silent {
+                return Err(silent());
+            }
             if Some(world.bot_looks) == world.run_appears_at_look {
                 world.runs.push((OLD, RunState::Running));
             }
@@ -175,6 +192,25 @@ impl Bot for FakeBot {
                 github: GithubState::NotConfigured,
                 warnings: Vec::new(),
             })
+        })
+    }
+
+    fn knock(&self) -> BoxFuture<'_, Knock> {
+        Box::pin(async {
+            let mut world = self.world.lock().unwrap();
+            world.knocks += 1;
+            Knock {
+                bot: if world.bot_silent {
+                    Err(silent())
+                } else {
+                    Ok(())
+                },
+                github: if world.github_down {
+                    GithubState::Failed(silent())
+                } else {
+                    GithubState::Good(None)
+                },
+            }
         })
     }
 
@@ -202,6 +238,10 @@ impl Bot for FakeBot {
             Outcome::Accepted("HTTP 200".to_owned())
         })
     }
+}
+
+fn silent() -> ProbeError {
+    ProbeError::new(ProbeFailure::Timeout, "no answer within 10s")
 }
 
 /// A pull request that waits for `sha`.
@@ -360,7 +400,15 @@ impl Bench {
         Self::with_journal(mode, Journal::in_memory().unwrap())
     }
 
-    fn with_journal(mode: Mode, (journal, memory): (Journal, Memory)) -> Self {
+    fn with_journal(mode: Mode, journal: (Journal, Memory)) -> Self {
+        Self::with_restarts(mode, journal, BTreeMap::new())
+    }
+
+    fn with_restarts(
+        mode: Mode,
+        (journal, memory): (Journal, Memory),
+        restarts: BTreeMap<BotName, Restart>,
+    ) -> Self {
         let world = world();
         let clock = clock();
         let policy = Policy {
@@ -385,6 +433,7 @@ impl Bench {
             })],
             exclusions: Vec::new(),
             maintenance: Vec::new(),
+            restarts,
             warnings: Vec::new(),
         };
         let clocks: Arc<dyn Clock> = Arc::<PausedClock>::clone(&clock);

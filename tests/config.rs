@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use ci_watchdog::config::{self, Config, JournalSettings, Kinds, Mistakes, Server};
 use ci_watchdog::decision::policy::{Mode, OnSilence, Policy};
-use ci_watchdog::model::{BuilderName, RepoName};
+use ci_watchdog::decision::restart::Restart;
+use ci_watchdog::model::{BotName, BuilderName, RepoName};
 use kinds::FAKE;
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -242,15 +243,36 @@ fn the_example_loads_with_what_it_leaves_out() {
     let place = ExamplePlace::new();
     // A certificate authority cannot be made here; its file must be one.
     let text = uncommented(&example().replace("\n#ca = ", "\n# ca = "));
+    // Not every machine has systemd.
+    let text = text.replace("[\"systemctl\", ", "[\"true\", ");
     let config = place
         .read(&text)
         .unwrap_or_else(|mistakes| panic!("{mistakes}\n{text}"));
     assert!(config.server.token.is_some());
+    let restart = &config.restarts[&BotName::new("homu")];
+    let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+    assert_eq!(
+        (restart.after, restart.times, restart.per),
+        (minutes(15), 1, minutes(360))
+    );
     let servo = RepoName::new("servo");
     let policy = &config.policy;
     assert_ne!(policy.timeouts.repo(&servo), &policy.timeouts.global);
     assert_ne!(policy.builds.repo(&servo), &policy.builds.global);
     assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn a_restart_has_defaults_and_is_off_without_its_table() {
+    let config = load(Path::new("tests/config/good/restart.toml")).expect("it is good");
+    let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+    let of = |bot: &str| &config.restarts[&BotName::new(bot)];
+    assert_eq!(of("homu").command, ["sh", "-c", "true"]);
+    let limits = |restart: &Restart| (restart.after, restart.times, restart.per);
+    assert_eq!(limits(of("homu")), (minutes(1), 10, minutes(24 * 60)));
+    assert_eq!(limits(of("bors")), (minutes(15), 1, minutes(6 * 60)));
+    let config = load(Path::new("tests/config/good/minimal.toml")).expect("it is good");
+    assert!(config.restarts.is_empty());
 }
 
 #[test]

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use super::App;
 use super::describe::place;
+use crate::bots::restart;
 use crate::decision::health::Tick;
 use crate::decision::plan::Attempt;
 use crate::decision::policy::Policy;
 use crate::journal::JournalError;
-use crate::model::{BotName, IntentId, Moment, Outcome, Record, Step};
+use crate::model::{BotName, IntentId, Moment, Outcome, Record, Step, StepKind};
 use crate::report::Event;
 
 /// How much longer than its HTTP timeout a request may take in the adapter, its precondition included.
@@ -58,6 +59,7 @@ impl App {
         let now = self.watched.now();
         self.looked = now;
         self.take_bots(now, bots, &mut tick);
+        let late = late.or(self.knock(now, Some(bot)).await);
         let (providers, late_too) = self.look_at_providers().await;
         self.take_providers(now, providers, &mut tick);
         self.shared.go_on();
@@ -106,24 +108,32 @@ impl App {
             evidence = %attempt.evidence, intent = id.0, "sending"
         );
         let bot = attempt.id.target.bot();
+        let longest = match step.kind() {
+            StepKind::Restart => restart::DEADLINE,
+            StepKind::ReleaseSlot
+            | StepKind::ReplayResult
+            | StepKind::ForgetGreen
+            | StepKind::Retry
+            | StepKind::Nudge
+            | StepKind::ReplayClosed
+            | StepKind::ReplaySynchronize => Policy::HTTP_TIMEOUT,
+        } + SEND_SLACK;
         let outcome = if self.clock.boot().saturating_sub(looked) > Policy::ACT_DEADLINE {
             Outcome::NotSent("its act deadline passed before it could be sent".to_owned())
         } else {
             match self.bots.iter().find(|one| one.name() == bot) {
-                Some(bot) => {
-                    let longest = Policy::HTTP_TIMEOUT + SEND_SLACK;
-                    match tokio::time::timeout(longest, bot.send(permit)).await {
-                        Ok(outcome) => outcome,
-                        Err(_) => {
-                            Outcome::Unanswered(format!("no answer within {} s", longest.as_secs()))
-                        }
+                Some(_) if step.kind() == StepKind::Restart => restart::run(permit).await,
+                Some(bot) => match tokio::time::timeout(longest, bot.send(permit)).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => {
+                        Outcome::Unanswered(format!("no answer within {} s", longest.as_secs()))
                     }
-                }
+                },
                 None => Outcome::NotSent(format!("the configuration has no bot {bot} any more")),
             }
         };
         let slack = self.policy().lateness_max();
-        let late = self.advance(Policy::HTTP_TIMEOUT + SEND_SLACK, slack);
+        let late = self.advance(longest, slack);
         self.finish(attempt, step, id, outcome.clone());
         self.shared.go_on();
         // After a stop in the middle of a request nothing is known well enough for the next one.

@@ -38,7 +38,7 @@ impl App {
         report.tick = self.tick;
         report.took = self.took;
         report.not_settled = self.core.settled(now).err();
-        report.sources = self.sources();
+        report.sources = self.sources(&holds);
         report.builds = decision
             .builds
             .iter()
@@ -196,18 +196,22 @@ impl App {
             .collect()
     }
 
-    fn sources(&self) -> Vec<SourceReport> {
+    fn sources(&self, holds: &[(&Target, HoldReport)]) -> Vec<SourceReport> {
         let mut sources = Vec::new();
         for bot in &self.bots {
             let source = self.core.ledger().bot(bot.name());
             let health = source.map(|source| &source.health);
-            sources.push(self.source(
+            let mut report = self.source(
                 bot.name().as_str(),
                 SourceRole::Bot,
                 bot.kind(),
                 health,
                 None,
-            ));
+            );
+            let target = Target::Bot(bot.name().clone());
+            let mut of_bot = holds.iter().filter(|(held, _)| **held == target);
+            report.hold = of_bot.next().map(|(_, hold)| hold.clone());
+            sources.push(report);
             let github = source.and_then(|source| source.snapshot.as_ref());
             let quota = match github.map(|(_, snapshot)| &snapshot.github) {
                 None | Some(GithubState::NotConfigured) => continue,
@@ -246,6 +250,10 @@ impl App {
             error: error.map(|error| error.detail.clone()),
             failure: error.map(|error| error.failure),
             quota,
+            silent_since: health
+                .and_then(|health| health.silent_since)
+                .map(|since| self.stamp(since)),
+            hold: None,
         }
     }
 

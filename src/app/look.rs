@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use super::{App, PROBE_DEADLINE};
 use crate::decision::health::Tick;
 use crate::model::{
-    BotName, BotSnapshot, GithubState, Moment, ProbeError, ProbeFailure, ProviderName,
+    BotName, BotSnapshot, GithubState, Knock, Moment, ProbeError, ProbeFailure, ProviderName,
     ProviderSnapshot,
 };
 use crate::report::{Event, SourceRole};
@@ -51,6 +51,43 @@ impl App {
         (looked, self.advance(PROBE_DEADLINE, slack))
     }
 
+    /// Knocks at the bots whose restart is near, or at one of them.
+    pub(super) async fn knock(&mut self, now: Moment, only: Option<&BotName>) -> Option<Duration> {
+        let near = self.bots.iter().filter(|bot| {
+            only.is_none_or(|only| only == bot.name()) && self.core.restart_is_near(bot.name(), now)
+        });
+        let knocks: Vec<_> = near
+            .map(|bot| async {
+                let begun = Instant::now();
+                let knock = tokio::time::timeout(PROBE_DEADLINE, bot.knock()).await;
+                let knock = knock.unwrap_or_else(|_| {
+                    let error = too_slow();
+                    Knock {
+                        bot: Err(error.clone()),
+                        github: GithubState::Failed(error),
+                    }
+                });
+                let github = bot.github().to_string();
+                (bot.name().clone(), github, begun.elapsed(), knock)
+            })
+            .collect();
+        if knocks.is_empty() {
+            return None;
+        }
+        self.shared.go_on();
+        let knocks = join_all(knocks).await;
+        self.shared.go_on();
+        for (bot, github, took, knock) in knocks {
+            if knock.is_answered() {
+                tracing::warn!(%bot, "it does not answer as it should, and does answer: it is not restarted");
+            }
+            self.note_github(&github, &knock.github, took);
+            self.core.record_knock(now, &bot, knock);
+        }
+        let slack = self.policy().lateness_max();
+        self.advance(PROBE_DEADLINE, slack)
+    }
+
     /// Looks at all providers at once.
     pub(super) async fn look_at_providers(&mut self) -> (Vec<LookedAtProvider>, Option<Duration>) {
         let looks = self.providers.iter().map(|provider| async {
@@ -82,28 +119,7 @@ impl App {
                 look.look.as_ref().err(),
             );
             if let Ok(snapshot) = &look.look {
-                match &snapshot.github {
-                    GithubState::NotConfigured => {}
-                    GithubState::Good(_) => {
-                        self.note_source(
-                            &look.github,
-                            SourceRole::Github,
-                            "github",
-                            look.took,
-                            None,
-                        );
-                    }
-                    GithubState::Failed(error) => {
-                        let error = error.clone();
-                        self.note_source(
-                            &look.github,
-                            SourceRole::Github,
-                            "github",
-                            look.took,
-                            Some(&error),
-                        );
-                    }
-                }
+                self.note_github(&look.github, &snapshot.github, look.took);
             }
             let sightings = self.core.record_bot(now, &look.name, look.look);
             for sighting in sightings {
@@ -148,6 +164,15 @@ impl App {
         self.note_source(source, role, kind, took, error);
     }
 
+    fn note_github(&mut self, source: &str, state: &GithubState, took: Duration) {
+        let error = match state {
+            GithubState::NotConfigured => return,
+            GithubState::Good(_) => None,
+            GithubState::Failed(error) => Some(error),
+        };
+        self.note_source(source, SourceRole::Github, "github", took, error);
+    }
+
     fn note_source(
         &mut self,
         source: &str,
@@ -182,12 +207,16 @@ impl App {
 async fn within<T>(look: impl Future<Output = Result<T, ProbeError>>) -> Result<T, ProbeError> {
     match tokio::time::timeout(PROBE_DEADLINE, look).await {
         Ok(look) => look,
-        Err(_) => Err(ProbeError::new(
-            ProbeFailure::Timeout,
-            format!(
-                "the whole look took longer than {} s",
-                PROBE_DEADLINE.as_secs()
-            ),
-        )),
+        Err(_) => Err(too_slow()),
     }
+}
+
+fn too_slow() -> ProbeError {
+    ProbeError::new(
+        ProbeFailure::Timeout,
+        format!(
+            "the whole look took longer than {} s",
+            PROBE_DEADLINE.as_secs()
+        ),
+    )
 }

@@ -25,10 +25,12 @@ use crate::config::{self, Config, Exclusion, JournalSettings, Kinds, Maintenance
 use crate::decision::gates::Operator;
 use crate::decision::health::Tick;
 use crate::decision::policy::Policy;
+use crate::decision::restart::Restart;
 use crate::decision::{Core, Decision, Look};
 use crate::journal::{Journal, JournalError, Memory};
 use crate::model::{
-    BuildId, Gate, IntentId, Moment, Record, Sha, Sighting, SightingCause, Stop, StopKind, Verdict,
+    BotName, BuildId, Gate, IntentId, Moment, Record, Sha, Sighting, SightingCause, Stop, StopKind,
+    Verdict,
 };
 use crate::providers::Provider;
 use crate::report::{Event, Report, Stamp};
@@ -73,6 +75,7 @@ pub struct App {
     maintenance: Vec<Maintenance>,
     bots: Vec<Box<dyn Bot>>,
     providers: Vec<Box<dyn Provider>>,
+    restarts: BTreeMap<BotName, Restart>,
     warnings: Vec<String>,
     core: Core,
     journal: Journal,
@@ -153,7 +156,7 @@ impl App {
         for stamped in &memory.records {
             walls.note(&stamped.record, stamped.wall);
         }
-        let setup = setup::setup(&config.bots, &config.providers);
+        let setup = setup::setup(&config.bots, &config.providers, &config.restarts);
         let mode = config.policy.mode;
         let tick = config.policy.tick;
         let token = config.server.token;
@@ -171,6 +174,7 @@ impl App {
             core: Core::new(config.policy, setup, &records, now),
             bots: config.bots,
             providers: config.providers,
+            restarts: config.restarts,
             warnings,
             journal,
             watched: WatchedTime::resume(now, clock.boot()),
@@ -278,6 +282,7 @@ impl App {
             bad: 0,
         };
         self.take_bots(now, bots, &mut tick);
+        late = late.or(self.knock(now, None).await);
         self.follow_adapters();
         let (providers, in_time) = self.look_at_providers().await;
         late = late.or(in_time);
@@ -333,7 +338,7 @@ impl App {
 
     /// Takes what the adapters know now: a look may tell which bot it is, and so its timeouts.
     fn follow_adapters(&mut self) {
-        let setup = setup::setup(&self.bots, &self.providers);
+        let setup = setup::setup(&self.bots, &self.providers, &self.restarts);
         let policy = self.core.policy().clone();
         self.core.configure(policy, setup);
     }
@@ -565,7 +570,7 @@ impl App {
                 self.listen, config.server.listen
             ));
         }
-        let setup = setup::setup(&config.bots, &config.providers);
+        let setup = setup::setup(&config.bots, &config.providers, &config.restarts);
         self.warnings = config.warnings;
         self.warnings
             .extend(setup::warnings(&config.bots, &config.providers));
@@ -574,6 +579,7 @@ impl App {
         self.core.configure(config.policy, setup);
         self.bots = config.bots;
         self.providers = config.providers;
+        self.restarts = config.restarts;
         self.journal_settings = config.journal;
         self.exclusions = config.exclusions;
         self.maintenance = config.maintenance;

@@ -1,11 +1,12 @@
 //! What the core must know of the adapters: who serves what, and who understands what.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::bots::Bot;
 use crate::decision::Setup;
 use crate::decision::ledger::Routes;
-use crate::model::CiSystem;
+use crate::decision::restart::Restart;
+use crate::model::{BotName, CiSystem, Effect, RemedyRow, StepKind};
 use crate::providers::Provider;
 
 const SYSTEMS: [CiSystem; 4] = [
@@ -15,10 +16,22 @@ const SYSTEMS: [CiSystem; 4] = [
     CiSystem::Check,
 ];
 
+/// A restart is no adapter's: whatever the bot, it is there when it answers again.
+const RESTART: RemedyRow = RemedyRow {
+    kind: StepKind::Restart,
+    effect: Effect::BotAnswers,
+    deadline_min: Restart::EFFECT_MIN,
+};
+
 /// Routes what bots wait for to the providers of its kind.
-pub fn setup(bots: &[Box<dyn Bot>], providers: &[Box<dyn Provider>]) -> Setup {
+pub fn setup(
+    bots: &[Box<dyn Bot>],
+    providers: &[Box<dyn Provider>],
+    restarts: &BTreeMap<BotName, Restart>,
+) -> Setup {
     let mut setup = Setup {
         routes: Routes::default(),
+        restarts: restarts.clone(),
         ..Setup::default()
     };
     for system in SYSTEMS {
@@ -32,7 +45,9 @@ pub fn setup(bots: &[Box<dyn Bot>], providers: &[Box<dyn Provider>]) -> Setup {
         }
     }
     for bot in bots {
-        setup.rows.insert(bot.name().clone(), bot.rows().to_vec());
+        let mut rows = bot.rows().to_vec();
+        rows.extend(restarts.get(bot.name()).map(|_| RESTART));
+        setup.rows.insert(bot.name().clone(), rows);
         for repo in bot.repos().into_keys() {
             if let Some(own) = bot.own_timeout(&repo) {
                 setup.own_timeouts.insert((bot.name().clone(), repo), own);

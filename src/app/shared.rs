@@ -23,6 +23,10 @@ const BUSY: &str = "too many requests wait for the loop, or the watchdog is stop
 /// How much longer than a pause and the looks after it the loop may be silent before it counts as
 /// stalled; one request, and writes to a slow disk, fit.
 const STILL_SLACK: Duration = Duration::from_secs(30);
+// A command that restarts a bot is the longest thing that the loop waits for, and no sign of death.
+const _: () = assert!(
+    crate::bots::restart::DEADLINE.as_secs() < 2 * PROBE_DEADLINE.as_secs() + STILL_SLACK.as_secs()
+);
 
 /// Read by many, written by the loop.
 pub struct Shared {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde_json::{Value, json};
 
 use super::daemon::{list, text, texts};
-use super::status::silent_bots;
+use super::status::{silence, silent_bots};
 use super::{Explain, FAILED, OK, block_on, complain, daemon, history, load, say, say_json};
 use crate::config::Config;
 use crate::journal::{HistoryFilter, JournalError, Reader, Stamped};
@@ -122,6 +122,14 @@ pub(super) fn main(arguments: &Explain) -> u8 {
     }
     if let Some(why) = status["not_settled"].as_str() {
         say(&format!("The watchdog is not settled: {why}"));
+    }
+    for source in list(&status, "sources") {
+        let named = wanted.bot.as_deref();
+        if text(source, "role") == "bot" && named.is_none_or(|bot| text(source, "source") == bot) {
+            silence(source, text(&status, "at"))
+                .iter()
+                .for_each(|line| say(line.trim_start()));
+        }
     }
     if builds.is_empty() {
         let (repo, pull) = (&wanted.repo, wanted.pull);

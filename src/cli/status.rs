@@ -82,6 +82,7 @@ fn summary(status: &Value) -> String {
             text(source, "source"),
             text(source, "kind")
         ));
+        lines.extend(silence(source, text(status, "at")));
     }
     for zone in list(status, "zones") {
         let state = text(zone, "state");
@@ -139,6 +140,28 @@ pub(super) fn silent_bots(status: &Value) -> Vec<&str> {
         .filter(|source| source["role"] == "bot" && source["up"] != true)
         .map(|source| text(source, "source"))
         .collect()
+}
+
+/// Since when nothing at all came back from a source, and what holds its restart where that is due.
+pub(super) fn silence(source: &Value, now: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(at) = source["silent_since"].as_str() {
+        lines.push(format!(
+            "  nothing at all came back from {} since {}",
+            text(source, "source"),
+            since(at, now)
+        ));
+    }
+    let hold = &source["hold"];
+    if !hold.is_null() {
+        lines.push(format!(
+            "  {} held by {}: {}",
+            text(hold, "remedy"),
+            text(hold, "gate"),
+            text(hold, "reason")
+        ));
+    }
+    lines
 }
 
 /// What an empty list of builds means: that of a bot which does not answer, nothing is known.

@@ -1,4 +1,5 @@
-//! `[[bot]]` and `[[provider]]`: their names and kinds; the rest of each table is its adapter's.
+//! `[[bot]]` and `[[provider]]`: their names and kinds; but for a bot's `restart`, the rest of each
+//! table is its adapter's.
 
 use std::collections::BTreeMap;
 
@@ -13,26 +14,35 @@ use super::Kinds;
 const NAME_MAX: usize = 64;
 
 /// Everything that is probed or acted on.
-pub(super) struct Adapters {
+pub(super) struct Adapters<'a> {
     pub bots: Vec<Box<dyn Bot>>,
     pub providers: Vec<Box<dyn Provider>>,
+    /// The tables `restart` of bots, which are read once the policy is known.
+    pub restarts: Vec<(BotName, Keys<'a>)>,
     /// Whether every `[[bot]]` of the file is in `bots`.
     pub complete: bool,
 }
 
 /// Reads all bots and providers; what could not be made of a table was told as a mistake.
-pub(super) fn read(root: &mut Keys<'_>, kinds: Kinds<'_>) -> Adapters {
+pub(super) fn read<'a>(root: &mut Keys<'a>, kinds: Kinds<'_>) -> Adapters<'a> {
     let mut names = Names::default();
-    let (bots, complete) = bots(root, kinds, &mut names);
+    let mut restarts = Vec::new();
+    let (bots, complete) = bots(root, kinds, &mut names, &mut restarts);
     let providers = providers(root, kinds, &mut names, &Known::of(&bots, complete));
     Adapters {
         bots,
         providers,
+        restarts,
         complete,
     }
 }
 
-fn bots(root: &mut Keys<'_>, kinds: Kinds<'_>, names: &mut Names) -> (Vec<Box<dyn Bot>>, bool) {
+fn bots<'a>(
+    root: &mut Keys<'a>,
+    kinds: Kinds<'_>,
+    names: &mut Names,
+    restarts: &mut Vec<(BotName, Keys<'a>)>,
+) -> (Vec<Box<dyn Bot>>, bool) {
     let choices: Vec<_> = kinds.bots.iter().map(|kind| (kind.name, kind)).collect();
     let tables = root.tables("bot");
     if tables.is_empty() && !root.told("bot") {
@@ -45,11 +55,14 @@ fn bots(root: &mut Keys<'_>, kinds: Kinds<'_>, names: &mut Names) -> (Vec<Box<dy
     let all = tables.len();
     let mut bots = Vec::new();
     for mut keys in tables {
-        let name = names.read(&mut keys);
+        let name = BotName::new(names.read(&mut keys));
+        // Whatever the kind of bot, its process can be restarted.
+        let restart = keys.table("restart");
+        restarts.extend(restart.map(|restart| (name.clone(), restart)));
         let Some(kind) = kind(&mut keys, &choices) else {
             continue;
         };
-        let Some(bot) = (kind.connect)(BotName::new(name), &mut keys) else {
+        let Some(bot) = (kind.connect)(name, &mut keys) else {
             continue;
         };
         // The GitHub behind a bot is a source of its own.

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 
 use crate::bots::Bot;
 use crate::decision::policy::Policy;
+use crate::decision::restart::Restart;
 use crate::keys::{self, Keys, Mistake};
-use crate::model::{BuilderName, RepoName};
+use crate::model::{BotName, BuilderName, RepoName};
 use crate::providers::Provider;
 
 use super::{
     Config, Exclusion, JournalSettings, Kinds, Maintenance, Server, adapters, journal, policy,
-    server, stops,
+    restart, server, stops,
 };
 
 /// Where a configuration is looked for when none is named, in this order.
@@ -111,6 +112,7 @@ pub fn read(path: &Path, text: &str, kinds: Kinds<'_>) -> Result<Config, Mistake
             maintenance: sections.maintenance,
             bots: sections.bots,
             providers: sections.providers,
+            restarts: sections.restarts,
             warnings,
         }),
         Some(_) | None => Err(Mistakes(reading.mistakes)),
@@ -125,6 +127,7 @@ struct Sections {
     maintenance: Vec<Maintenance>,
     bots: Vec<Box<dyn Bot>>,
     providers: Vec<Box<dyn Provider>>,
+    restarts: BTreeMap<BotName, Restart>,
 }
 
 /// Reads every section, whatever is wrong in the others; `None` only after having told a mistake.
@@ -134,6 +137,7 @@ fn sections(root: &mut Keys<'_>, kinds: Kinds<'_>) -> Option<Sections> {
     let adapters = adapters::read(root, kinds);
     let known = adapters.complete.then(|| labels(&adapters.bots));
     let policy = policy::read(root, known.as_ref());
+    let restarts = restart::read(adapters.restarts, policy.tick);
     let exclusions = stops::exclusions(root, known.as_ref());
     let maintenance = stops::maintenance(root, known.as_ref());
     Some(Sections {
@@ -144,6 +148,7 @@ fn sections(root: &mut Keys<'_>, kinds: Kinds<'_>) -> Option<Sections> {
         maintenance,
         bots: adapters.bots,
         providers: adapters.providers,
+        restarts,
     })
 }
 

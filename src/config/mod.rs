@@ -4,14 +4,18 @@ mod adapters;
 mod journal;
 mod load;
 mod policy;
+mod restart;
 mod server;
 mod stops;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
 use crate::bots::{self, Bot};
 use crate::decision::policy::Policy;
+use crate::decision::restart::Restart;
+use crate::model::BotName;
 use crate::providers::{self, Provider};
 
 pub use journal::JournalSettings;
@@ -37,6 +41,8 @@ pub struct Config {
     pub bots: Vec<Box<dyn Bot>>,
     /// May be none; then every build stays unknown.
     pub providers: Vec<Box<dyn Provider>>,
+    /// How bots are restarted that answer nothing; only those for which the operator wants it.
+    pub restarts: BTreeMap<BotName, Restart>,
     /// What is allowed and doubtful, one line each with file, line and key; to be shown once.
     pub warnings: Vec<String>,
 }
@@ -71,6 +77,7 @@ impl fmt::Debug for Config {
             .field("maintenance", &self.maintenance)
             .field("bots", &bots)
             .field("providers", &providers)
+            .field("restarts", &self.restarts)
             .field("warnings", &self.warnings)
             .finish()
     }

@@ -89,7 +89,13 @@ impl Metrics {
             .builds
             .iter()
             .flat_map(|build| &build.holds)
-            .chain(report.queues.iter().filter_map(|queue| queue.hold.as_ref()));
+            .chain(report.queues.iter().filter_map(|queue| queue.hold.as_ref()))
+            .chain(
+                report
+                    .sources
+                    .iter()
+                    .filter_map(|source| source.hold.as_ref()),
+            );
         let mut by_gate: BTreeMap<Gate, usize> =
             Gate::ALL.into_iter().map(|gate| (gate, 0)).collect();
         for hold in held {

@@ -53,6 +53,8 @@ fn sources() -> Vec<SourceReport> {
         error: None,
         failure: None,
         quota,
+        silent_since: None,
+        hold: None,
     };
     let quota = Quota {
         limit: 5000,
