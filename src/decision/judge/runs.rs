@@ -6,7 +6,8 @@ use crate::decision::ledger::provider_source;
 use crate::decision::policy::{Policy, Timeouts};
 use crate::decision::tracked::Tracked;
 use crate::model::{
-    CiSystem, Expectation, Fact, History as Reach, Moment, Run, RunReport, RunState, Told, Verdict,
+    CiSystem, Expectation, Fact, History as Reach, Moment, Run, RunEnd, RunReport, RunState, Told,
+    Verdict,
 };
 
 /// What one provider's fresh word comes to; `judgement` is what is known without it.
@@ -222,7 +223,15 @@ fn judge_run(
                         judgement.waiting_since = Some(watch.state_since);
                         return;
                     }
-                    judgement.lost_worker.clone_from(&run.worker);
+                    judgement.lost_worker = match end {
+                        RunEnd::Exception | RunEnd::Retry => run.worker.clone(),
+                        // Stopped, by a person or by a master that ends: its worker was not lost.
+                        RunEnd::Cancelled
+                        | RunEnd::Skipped
+                        | RunEnd::Success
+                        | RunEnd::Warnings
+                        | RunEnd::Failure => None,
+                    };
                     // One that was over before anybody looked says less: the bot may have begun anew
                     // on the same commit since, and a run for that has its whole time to start.
                     let patience = if watch.found_over {

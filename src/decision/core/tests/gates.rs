@@ -394,6 +394,27 @@ fn gate_worker_killer_after_two_different_workers_on_one_head() {
     assert_eq!(rerun_gate(&mut scene, 400), Some(Gate::WorkerKiller));
 }
 
+/// What holds the rerun of a build both of whose runs, on a worker each, ended like this.
+fn gate_after_both_ended(end: RunEnd) -> Option<Gate> {
+    let mut scene = Scene::new();
+    let runs = [(1, "linux"), (2, "mac")];
+    for (id, builder) in runs {
+        scene.runs(id, builder, RunState::Running);
+    }
+    scene.wait(10);
+    for (id, builder) in runs {
+        scene.runs(id, builder, RunState::Ended(end));
+    }
+    rerun_gate(&mut scene, 400)
+}
+
+#[test]
+fn runs_that_were_stopped_lost_no_worker() {
+    let killer = Some(Gate::WorkerKiller);
+    assert_eq!(gate_after_both_ended(RunEnd::Exception), killer);
+    assert_eq!(gate_after_both_ended(RunEnd::Cancelled), None);
+}
+
 #[test]
 fn gate_rerun_in_flight_on_the_same_bot() {
     let mut scene = dead();
