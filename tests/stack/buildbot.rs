@@ -39,13 +39,14 @@ pub struct Buildbot {
     cookie: Mutex<Option<String>>,
     client: reqwest::Client,
     master: Mutex<Option<Process>>,
-    workers: BTreeMap<String, Worker>,
+    machines: BTreeMap<String, Machine>,
 }
 
-/// A machine that executes runs.
-pub struct Worker {
+/// A machine that executes runs, with its workers: most often one, of the same name.
+pub struct Machine {
     workplace: Arc<Workplace>,
     name: String,
+    workers: Vec<String>,
     dir: PathBuf,
     process: Mutex<Option<Process>>,
 }
@@ -137,25 +138,34 @@ impl Buildbot {
         fs::write(dir.join("settings.json"), settings.to_string())
             .expect("the master's settings can be written");
 
-        let workers = config.workers.iter().map(|worker| {
-            let dir = workplace.make_dir(&format!("worker-{}", worker.name));
-            fs::create_dir_all(dir.join("info")).expect("a worker's directory can be made");
+        let mut workers: BTreeMap<&String, Vec<String>> = BTreeMap::new();
+        for worker in &config.workers {
+            let machine = workers.entry(&worker.machine).or_default();
+            machine.push(worker.name.clone());
+        }
+        let machines = workers.into_iter().map(|(name, workers)| {
+            let dir = workplace.make_dir(&format!("worker-{name}"));
+            for worker in &workers {
+                let info = dir.join(worker).join("info");
+                fs::create_dir_all(info).expect("a worker's directory can be made");
+            }
             copy(sources.join("worker.tac"), dir.join("buildbot.tac"));
             let settings = json!({
-                "name": worker.name,
+                "names": workers,
                 "password": WORKER_PASSWORD,
                 "port": worker_port,
                 "output_delay_seconds": config.output_delay_seconds,
             });
             fs::write(dir.join("settings.json"), settings.to_string())
                 .expect("a worker's settings can be written");
-            let worker = Worker {
+            let machine = Machine {
                 workplace: Arc::clone(workplace),
-                name: worker.name.clone(),
+                name: name.clone(),
+                workers,
                 dir,
                 process: Mutex::new(None),
             };
-            (worker.name.clone(), worker)
+            (name.clone(), machine)
         });
         Self {
             workplace: Arc::clone(workplace),
@@ -164,7 +174,7 @@ impl Buildbot {
             cookie: Mutex::new(None),
             client: http_client(),
             master: Mutex::new(None),
-            workers: workers.collect(),
+            machines: machines.collect(),
         }
     }
 
@@ -192,10 +202,10 @@ impl Buildbot {
 
     /// Starts every worker and waits until all are connected.
     pub async fn start_workers(&self) {
-        for worker in self.workers.values() {
-            worker.start();
+        for machine in self.machines.values() {
+            machine.start();
         }
-        for name in self.workers.keys() {
+        for name in self.machines.values().flat_map(|machine| &machine.workers) {
             patience("the workers to connect", async || {
                 self.assert_running();
                 self.is_connected(name).await.then_some(())
@@ -209,7 +219,7 @@ impl Buildbot {
         drop(self.master.lock().unwrap().take());
     }
 
-    /// Ends the master as `systemctl stop` does; what runs is repeated later.
+    /// Ends the master as `systemctl stop` does; what runs is cancelled, and not repeated.
     pub async fn stop_master(&self) {
         let master = self.master.lock().unwrap().take();
         if let Some(mut master) = master {
@@ -236,10 +246,11 @@ impl Buildbot {
         self.with_master(|master| master.thaw());
     }
 
-    /// A worker by its name.
-    pub fn worker(&self, name: &str) -> &Worker {
-        self.workers
-            .get(name)
+    /// The machine of a worker.
+    pub fn worker(&self, name: &str) -> &Machine {
+        let mut machines = self.machines.values();
+        machines
+            .find(|machine| machine.workers.iter().any(|worker| worker == name))
             .unwrap_or_else(|| panic!("no worker is named {name}"))
     }
 
@@ -333,6 +344,19 @@ impl Buildbot {
             .collect()
     }
 
+    /// The name of the worker that a run was given to.
+    pub async fn worker_of(&self, run: &Run) -> String {
+        let given = self.must_get(&format!("builds/{}", run.id)).await;
+        let id = &given["builds"][0]["workerid"];
+        let workers = self.must_get("workers").await;
+        let workers = workers["workers"].as_array().expect("a list of workers");
+        let worker = workers.iter().find(|it| &it["workerid"] == id);
+        worker
+            .and_then(|it| it["name"].as_str())
+            .unwrap_or_else(|| panic!("{run:?} has no worker: {given}"))
+            .to_owned()
+    }
+
     /// Stops a run by hand, as a person does on the master's pages.
     pub async fn stop_run(&self, run: i64) {
         let order = json!({
@@ -390,8 +414,8 @@ impl Buildbot {
 
     /// Panics with the end of a log if the master or a worker ended by itself.
     pub fn assert_running(&self) {
-        let workers = self.workers.values().map(|worker| &worker.process);
-        for process in std::iter::once(&self.master).chain(workers) {
+        let machines = self.machines.values().map(|machine| &machine.process);
+        for process in std::iter::once(&self.master).chain(machines) {
             if let Some(process) = process.lock().unwrap().as_mut() {
                 process.assert_running();
             }
@@ -468,7 +492,7 @@ impl Buildbot {
     }
 }
 
-impl Worker {
+impl Machine {
     /// Starts it; it connects within a second or two.
     pub fn start(&self) {
         let name = format!("worker-{}", self.name);

@@ -47,6 +47,8 @@ pub struct RepositoryConfig {
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
     pub name: String,
+    /// Workers of one machine are killed and frozen together.
+    pub machine: String,
     pub builders: Vec<String>,
 }
 
@@ -79,6 +81,7 @@ impl StackConfig {
                 None => {
                     workers.push(WorkerConfig {
                         name: platform.to_owned(),
+                        machine: platform.to_owned(),
                         builders: vec![],
                     });
                     workers.last_mut().expect("one was just added")
@@ -108,7 +111,12 @@ impl StackConfig {
     }
 
     /// One more worker that can do what another one does.
-    pub fn with_spare_worker(mut self, name: &str, like: &str) -> Self {
+    pub fn with_spare_worker(self, name: &str, like: &str) -> Self {
+        self.with_spare_worker_on(name, name, like)
+    }
+
+    /// The same on a machine that may have others.
+    pub fn with_spare_worker_on(mut self, machine: &str, name: &str, like: &str) -> Self {
         let twin = self.workers.iter().find(|worker| worker.name == like);
         let builders = twin
             .unwrap_or_else(|| panic!("no worker is named {like}"))
@@ -116,6 +124,7 @@ impl StackConfig {
             .clone();
         self.workers.push(WorkerConfig {
             name: name.to_owned(),
+            machine: machine.to_owned(),
             builders,
         });
         self

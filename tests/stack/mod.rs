@@ -325,6 +325,20 @@ impl Stack {
         found.expect("it was just found")
     }
 
+    /// Waits until a later run of the same commit goes on at the same builder.
+    pub async fn wait_running_after(&self, lost: &Run) -> Run {
+        let mut found = None;
+        self.wait_until(&format!("a run after {lost:?}"), async || {
+            let runs = self.buildbot.runs(&lost.revision).await;
+            found = runs.into_iter().find(|run| {
+                run.builder == lost.builder && run.number > lost.number && run.results.is_none()
+            });
+            found.as_ref().is_some_and(|run| run.state == "building")
+        })
+        .await;
+        found.expect("it was just found")
+    }
+
     /// The runs that Buildbot made of a commit, oldest first.
     pub async fn buildbot_runs(&self, sha: &str) -> Vec<Run> {
         self.buildbot.runs(sha).await

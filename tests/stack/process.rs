@@ -15,8 +15,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 /// below Linux's range for outgoing connections, so that none of those takes one.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
 
-/// How long a process that was told to end may take before it is killed.
-const TERMINATE_DEADLINE: Duration = Duration::from_secs(20);
+/// How long a process that was told to end may take before it is killed. A master that stops waits
+/// for what its workers say of their runs.
+const TERMINATE_DEADLINE: Duration = Duration::from_secs(60);
 
 static STACKS: AtomicU32 = AtomicU32::new(0);
 

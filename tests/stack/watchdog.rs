@@ -71,6 +71,20 @@ impl WatchdogSettings {
         .fold(quick, |settings, (key, value)| settings.set(key, value))
     }
 
+    /// The same with more patience for workers and messages that are healthy and late, as they are on
+    /// a busy machine: for cases in which that would be one more death.
+    pub fn unhurried() -> Self {
+        [
+            ("timeouts.pinging", "\"20s\""),
+            ("timeouts.report", "\"10s\""),
+            ("timeouts.worker_lost", "\"4s\""),
+        ]
+        .into_iter()
+        .fold(Self::quick(), |settings, (key, value)| {
+            settings.set(key, value)
+        })
+    }
+
     /// Judges and reports, and sends nothing.
     pub fn observing(self) -> Self {
         self.set("mode", "\"observe\"")
