@@ -6,6 +6,8 @@
     reason = "what goes wrong in a test fails it"
 )]
 
+#[path = "app/found.rs"]
+mod found;
 #[path = "app/hand.rs"]
 mod hand;
 #[path = "app/journal.rs"]

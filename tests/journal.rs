@@ -36,7 +36,9 @@ use ci_watchdog::journal::{
 use ci_watchdog::model::{Closing, IntentId, Moment, Outcome, Record, Sighting, Step, Target};
 use proptest::prelude::*;
 use rusqlite::Connection;
-use samples::{act, at, build, intent, outcomes, retry, sighting, steps, wall, write};
+use samples::{
+    act, at, build, ending, finding, intent, outcomes, retry, sighting, steps, wall, write,
+};
 use tempfile::TempDir;
 
 /// Not a test: a process that others kill.

@@ -293,8 +293,10 @@ impl App {
         }
         self.shared.go_on();
         self.keep_journal(now);
+        self.note_endings(now);
         self.settle(now);
         let decision = self.core.decide(now, Look::Tick);
+        self.note_findings(&decision);
         self.tell(&decision);
         let attempts = decision.plan.attempts.clone();
         if attempts.is_empty() {
@@ -479,6 +481,31 @@ impl App {
         }
     }
 
+    /// Writes down which generations are over. What could not be written is told again by the core.
+    fn note_endings(&mut self, now: Moment) {
+        for ending in self.core.endings(now) {
+            let wall = self.clock.wall();
+            if let Err(error) = self.journal.end(&ending, wall) {
+                return self.journal_failed(error);
+            }
+            tracing::info!(build = %ending.build, verdict = %ending.verdict, "is over: {}", ending.end.as_str());
+            self.core.record(&Record::Ending(ending));
+            self.journal_works();
+        }
+    }
+
+    /// Writes down what would have been sent. What could not be written is found again.
+    fn note_findings(&mut self, decision: &Decision) {
+        for finding in &decision.found {
+            let wall = self.clock.wall();
+            if let Err(error) = self.journal.find(finding, wall) {
+                return self.journal_failed(error);
+            }
+            self.core.record(&Record::Finding(finding.clone()));
+            self.journal_works();
+        }
+    }
+
     fn journal_works(&mut self) {
         if self.journal_error.take().is_some() {
             tracing::info!("the journal can be written again; acting is allowed");
@@ -651,7 +678,7 @@ impl Walls {
                     },
                 );
             }
-            Record::Outcome { .. } | Record::Order(_) => {}
+            Record::Outcome { .. } | Record::Order(_) | Record::Finding(_) | Record::Ending(_) => {}
             Record::Closed { id, .. } => {
                 if let Some(walls) = self.intents.get_mut(id) {
                     walls.closed = Some(wall);

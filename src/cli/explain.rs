@@ -169,15 +169,17 @@ fn earlier(
     let filter = HistoryFilter {
         repo: Some(RepoName::new(&wanted.repo)),
         pull: Some(wanted.pull),
-        since: None,
         limit: EARLIER_MAX,
+        ..HistoryFilter::default()
     };
     let records = Reader::open(&config.journal.path)?.history(&filter)?;
     let mut intents = BTreeSet::new();
     Ok(records
         .into_iter()
         .filter(|stamped| match &stamped.record {
-            Record::Sighting(_) | Record::Order(_) => false,
+            Record::Sighting(_) | Record::Order(_) | Record::Finding(_) | Record::Ending(_) => {
+                false
+            }
             Record::Intent { id, intent, .. } => {
                 let attempt = &intent.attempt;
                 let bot = attempt.target.bot().as_str();

@@ -9,7 +9,7 @@ use super::table::table;
 use super::{FAILED, History, OK, complain, load, say, say_json};
 use crate::app::cause;
 use crate::journal::{HistoryFilter, Reader, Stamped};
-use crate::model::{IntentId, Order, Record, RepoName};
+use crate::model::{IntentId, Order, Record, RepoName, StepKind};
 use crate::report::Stamp;
 
 /// Reads the journal and prints what was seen and done.
@@ -25,6 +25,7 @@ pub(super) fn main(arguments: &History) -> u8 {
             .since
             .and_then(|since| SystemTime::now().checked_sub(since)),
         limit: arguments.limit,
+        ..HistoryFilter::default()
     };
     let records = Reader::open(&config.journal.path).and_then(|reader| reader.history(&filter));
     let records = match records {
@@ -60,7 +61,9 @@ pub(super) fn listing(records: &[Stamped]) -> String {
             Record::Sighting(_)
             | Record::Outcome { .. }
             | Record::Closed { .. }
-            | Record::Order(_) => None,
+            | Record::Order(_)
+            | Record::Finding(_)
+            | Record::Ending(_) => None,
         })
         .collect();
     let rows: Vec<Vec<String>> = records
@@ -108,8 +111,29 @@ fn row(stamped: &Stamped, attempts: &BTreeMap<IntentId, String>) -> Vec<String> 
             closing.as_str().to_owned(),
         ],
         Record::Order(order) => order_row(order),
+        Record::Finding(finding) => [
+            "found".to_owned(),
+            finding.attempt.to_string(),
+            format!(
+                "would send {} because {}: {}",
+                steps(&finding.steps),
+                finding.verdict,
+                finding.evidence.join("; ")
+            ),
+        ],
+        Record::Ending(ending) => [
+            "over".to_owned(),
+            ending.build.to_string(),
+            format!("{}, was {}", ending.end.as_str(), ending.verdict),
+        ],
     };
     vec![when, what, target, detail]
+}
+
+/// Requests in their order.
+fn steps(steps: &[StepKind]) -> String {
+    let steps: Vec<&str> = steps.iter().map(|step| step.as_str()).collect();
+    steps.join(", ")
 }
 
 /// Who asked for something, where a person did.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::endings::Witness;
 use super::gates::Operator;
 use super::hand::{self, Refusal, Wish};
 use super::health::{Health, Tick};
@@ -15,9 +16,9 @@ use super::queues::{QueueJudgement, judge_queues};
 use super::restart::{Restart, restart_is_near};
 use super::zones::Zones;
 use crate::model::{
-    AttemptId, BotName, BotSnapshot, BuildKey, BuilderName, Closing, IntentId, Knock, Moment,
-    Outcome, ProbeError, ProviderName, ProviderSnapshot, Question, Record, RemedyRow, RepoName,
-    Sha, Sighting, SightingCause, Step, StepKind, Verdict,
+    AttemptId, BotName, BotSnapshot, BuildKey, BuilderName, Closing, Ending, Finding, Gate,
+    IntentId, Knock, Moment, Outcome, ProbeError, ProviderName, ProviderSnapshot, Question, Record,
+    RemedyRow, RepoName, Sha, Sighting, SightingCause, Step, StepKind, Verdict,
 };
 
 /// What the core knows of the set-up: the configuration's, and what adapters learned of their bots.
@@ -46,6 +47,9 @@ pub struct Decision {
     pub detected: Vec<Detected>,
     /// Builds with a sign of life after their death had counted.
     pub false_alarms: Vec<BuildKey>,
+    /// What nothing but `mode = "observe"` holds, where that is not in the journal yet. It must be
+    /// written there and then given to [`Core::record`].
+    pub found: Vec<Finding>,
 }
 
 /// A death, or a loss, that counts for the first time.
@@ -96,8 +100,14 @@ impl Core {
         };
         for record in records {
             core.history.record(record);
-            if let Record::Sighting(sighting) = record {
-                core.ledger.restore(sighting);
+            match record {
+                Record::Sighting(sighting) => core.ledger.restore(sighting),
+                Record::Ending(ending) => core.ledger.restore_ending(ending),
+                Record::Intent { .. }
+                | Record::Outcome { .. }
+                | Record::Closed { .. }
+                | Record::Order(_)
+                | Record::Finding(_) => {}
             }
         }
         core
@@ -178,6 +188,22 @@ impl Core {
             let bot = state.intent.attempt.target.bot();
             self.ledger.bot_restarted(*at, bot);
         }
+        if let Record::Ending(ending) = record {
+            self.ledger.ending_written(&ending.build);
+        }
+    }
+
+    /// The generations that are over, once a tick has looked at the bots and then at the providers.
+    /// Each must be written to the journal and then given to [`Core::record`]; until then it is given
+    /// again.
+    pub fn endings(&mut self, now: Moment) -> Vec<Ending> {
+        let witness = Witness {
+            routes: &self.setup.routes,
+            own_timeouts: &self.setup.own_timeouts,
+            patience: self.policy.snapshot_life(),
+            now,
+        };
+        self.ledger.endings(witness)
     }
 
     /// Which open intents are settled by what is known now. Each must be written to the journal
@@ -233,7 +259,22 @@ impl Core {
             &decision.builds,
             &decision.queues,
         );
+        if look == Look::Tick {
+            self.note(now, &mut decision);
+        }
         decision
+    }
+
+    /// Notes what a tick concluded, for what becomes of it.
+    fn note(&mut self, now: Moment, decision: &mut Decision) {
+        for build in &decision.builds {
+            self.ledger.note_verdict(&build.id.key, build.verdict);
+        }
+        let observed = decision.plan.holds.iter();
+        decision.found = observed
+            .filter(|hold| hold.gate == Gate::Observe && !self.history.found(&hold.attempt.id))
+            .map(|hold| hold.attempt.finding(now))
+            .collect();
     }
 
     /// Whether an attempt's step is still wanted after a last look: planned anew, or a harmless

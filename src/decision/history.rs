@@ -14,6 +14,9 @@ use crate::model::{
 /// How much of the past is kept in memory, records; budgets look back a day at most.
 const INTENTS_MAX: usize = 10_000;
 
+/// How many findings are remembered; each belongs to something that is stuck now.
+const FOUND_MAX: usize = 4096;
+
 /// One intent and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IntentState {
@@ -76,6 +79,8 @@ pub struct History {
     intents: BTreeMap<IntentId, IntentState>,
     others: Vec<OthersRerun>,
     stops: BTreeMap<(StopKind, Scope), Stop>,
+    /// What was found and written down, and is not known to be over.
+    found: BTreeMap<AttemptId, Moment>,
 }
 
 impl History {
@@ -93,6 +98,8 @@ impl History {
                         self.others.remove(0);
                     }
                 }
+                self.found
+                    .retain(|found, _| !found.target.moved_on(&sighting.build.key));
             }
             Record::Intent { id, at, intent } => {
                 self.intents.insert(
@@ -118,6 +125,30 @@ impl History {
                 }
             }
             Record::Order(order) => self.order(order),
+            Record::Finding(finding) => {
+                self.found.insert(finding.attempt.clone(), finding.at);
+                self.forget_found();
+            }
+            Record::Ending(ending) => {
+                let ended = Some(&ending.build);
+                self.found.retain(|found, _| found.target.build() != ended);
+            }
+        }
+    }
+
+    /// Whether it was written down that an attempt would have been made. A queue that went on since,
+    /// and got stuck again, is found anew.
+    pub fn found(&self, attempt: &AttemptId) -> bool {
+        self.found.contains_key(attempt)
+    }
+
+    fn forget_found(&mut self) {
+        while self.found.len() > FOUND_MAX {
+            let oldest = self.found.iter().min_by_key(|(_, at)| **at);
+            match oldest.map(|(found, _)| found.clone()) {
+                Some(oldest) => self.found.remove(&oldest),
+                None => break,
+            };
         }
     }
 

@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::endings::{How, LeftBuilds, Witness};
 use super::tracked::{Death, Past, Tracked, differs, lacking, rebuilt_unseen, since};
 use crate::model::{
-    ApprovedPull, BotName, BotSnapshot, BuildId, BuildKey, BuilderName, CiSystem, GithubState,
-    History, Knock, Moment, PendingBuild, ProbeError, ProviderName, ProviderSnapshot, Question,
-    RepoName, RunState, Sha, Sighting, SightingCause, SourceName, WorkerName,
+    ApprovedPull, BotName, BotSnapshot, BuildId, BuildKey, BuilderName, CiSystem, Ending,
+    GithubState, History, Knock, Moment, PendingBuild, ProbeError, ProviderName, ProviderSnapshot,
+    Question, RepoName, RunState, Sha, Sighting, SightingCause, SourceName, Verdict, WorkerName,
 };
 
 /// How many commits are remembered for each bot once nothing is pending on them; each could still
@@ -130,6 +131,10 @@ pub struct Ledger {
     past: BTreeMap<BuildKey, Past>,
     /// First sights from the journal whose builds were not seen since the start.
     restored: BTreeMap<BuildKey, Sighting>,
+    /// Those of them whose end is in the journal too.
+    ended: BTreeSet<BuildKey>,
+    /// Generations that are over, until their ends are written down.
+    left: LeftBuilds,
     remembered: BTreeMap<BotName, Vec<Sha>>,
     queues: BTreeMap<(BotName, RepoName), Queue>,
     /// When a run was last seen to go on at each worker; at most one entry for each that is configured.
@@ -142,8 +147,38 @@ impl Ledger {
         if let Some(sha) = &sighting.merge_sha {
             self.remember(&sighting.build.key.bot, sha);
         }
+        self.ended.remove(&sighting.build.key);
         self.restored
             .insert(sighting.build.key.clone(), sighting.clone());
+    }
+
+    /// Gives back an ending from the journal.
+    pub fn restore_ending(&mut self, ending: &Ending) {
+        let key = &ending.build.key;
+        let restored = self.restored.get(key);
+        if restored.is_some_and(|sighting| sighting.build == ending.build) {
+            self.ended.insert(key.clone());
+        }
+    }
+
+    /// The generations that are over, each until [`Ledger::ending_written`] says that the journal has it.
+    pub(super) fn endings(&mut self, witness: Witness<'_>) -> Vec<Ending> {
+        let mut left = std::mem::take(&mut self.left);
+        let endings = left.name(self, witness);
+        self.left = left;
+        endings
+    }
+
+    /// Forgets an ending that the journal has.
+    pub(super) fn ending_written(&mut self, build: &BuildId) {
+        self.left.written(build);
+    }
+
+    /// Notes a build's verdict in a tick.
+    pub(super) fn note_verdict(&mut self, key: &BuildKey, verdict: Verdict) {
+        if let Some(tracked) = self.builds.get_mut(key) {
+            tracked.judged = verdict;
+        }
     }
 
     /// Forgets the bots and providers that are not configured any more, with their builds and queues.
@@ -155,6 +190,7 @@ impl Ledger {
         self.builds.retain(|key, _| bots.contains(&key.bot));
         self.past.retain(|key, _| bots.contains(&key.bot));
         self.restored.retain(|key, _| bots.contains(&key.bot));
+        self.left.retain(|bot| bots.contains(bot));
         self.queues.retain(|(bot, _), _| bots.contains(bot));
         self.providers
             .retain(|provider, _| providers.contains(provider));
@@ -208,7 +244,8 @@ impl Ledger {
             .cloned()
             .collect();
         for key in gone {
-            self.leave(now, &key);
+            let how = How::left(&key, snapshot.repos.get(&key.repo));
+            self.leave(now, &key, how);
         }
         self.forget_restored(now, bot);
         if let Some(source) = self.bots.get_mut(bot) {
@@ -281,7 +318,7 @@ impl Ledger {
             let signs = self.signs.iter_mut().filter(|((of, _), _)| of == provider);
             signs.for_each(|(_, sign)| *sign = (*sign + gap).min(now));
         }
-        for tracked in self.builds.values_mut() {
+        for tracked in self.builds.values_mut().chain(self.left.asked_mut()) {
             let served = tracked
                 .pending
                 .expectations
@@ -330,6 +367,9 @@ impl Ledger {
         cause: SightingCause,
     ) -> Option<Sighting> {
         let tracked = self.builds.get_mut(key)?;
+        let over = tracked.clone();
+        self.left
+            .put(now, over.id.clone(), How::Again(cause), Some(over));
         tracked.id.generation += 1;
         tracked.first_seen = now;
         tracked.start_from = now;
@@ -396,7 +436,7 @@ impl Ledger {
     /// What a provider must be asked: the commits that are pending and the builders that they lack.
     pub fn questions(&self, provider: &ProviderName, routes: &Routes) -> Vec<Question> {
         let mut questions: BTreeMap<Sha, BTreeSet<BuilderName>> = BTreeMap::new();
-        for tracked in self.builds.values() {
+        for tracked in self.builds.values().chain(self.left.asked()) {
             let Some(sha) = &tracked.merge_sha else {
                 continue;
             };
@@ -546,6 +586,8 @@ impl Ledger {
         let sha = pending.merge_sha.known().cloned();
         let opened = match self.builds.get(&key) {
             Some(tracked) if tracked.failed_unseen(pending) => {
+                let over = tracked.clone();
+                self.left.put(now, over.id.clone(), How::Failed, Some(over));
                 let sighting = self.open_generation(now, &key, SightingCause::OthersRerun);
                 sighting.map(|sighting| Opened { sighting })
             }
@@ -576,6 +618,7 @@ impl Ledger {
                     Some(tracked.name_commit(now, pending))
                 }
                 Some(restored) => {
+                    self.end_unseen(now, &restored);
                     let past = Past::of_sighting(now, restored);
                     Some(self.open(now, &key, pending, Some(&past)))
                 }
@@ -625,7 +668,11 @@ impl Ledger {
                 Some(_) | None => BTreeSet::new(),
             },
         };
-        self.track(key, pending, &sighting);
+        let over = self.track(key, pending, &sighting);
+        if let Some(over) = over {
+            self.left
+                .put(now, over.id.clone(), How::Again(cause), Some(over));
+        }
         let forgotten = past.is_some_and(|past| same_commit && past.runs.is_none());
         if let (true, Some(tracked)) = (forgotten, self.builds.get_mut(key)) {
             tracked.before_unknown = true;
@@ -633,7 +680,13 @@ impl Ledger {
         Opened { sighting }
     }
 
-    fn track(&mut self, key: &BuildKey, pending: &PendingBuild, sighting: &Sighting) {
+    /// Begins to track a generation, in place of the one that is given back.
+    fn track(
+        &mut self,
+        key: &BuildKey,
+        pending: &PendingBuild,
+        sighting: &Sighting,
+    ) -> Option<Tracked> {
         self.builds.insert(
             key.clone(),
             Tracked {
@@ -649,8 +702,9 @@ impl Ledger {
                 outdated_since: None,
                 orphaned_since: None,
                 deaths: BTreeMap::new(),
+                judged: Verdict::Unknown,
             },
-        );
+        )
     }
 
     /// After the first good look at a bot a first sight from the journal is of the past: what was
@@ -664,14 +718,25 @@ impl Ledger {
             .collect();
         for key in left {
             if let Some(sighting) = self.restored.remove(&key) {
+                self.end_unseen(now, &sighting);
                 self.put_past(key, Past::of_sighting(now, sighting));
             }
         }
+        self.ended.retain(|key| &key.bot != bot);
     }
 
-    fn leave(&mut self, now: Moment, key: &BuildKey) {
+    fn leave(&mut self, now: Moment, key: &BuildKey, how: How) {
         if let Some(tracked) = self.builds.remove(key) {
             self.put_past(key.clone(), tracked.past(now));
+            self.left.put(now, tracked.id.clone(), how, Some(tracked));
+        }
+    }
+
+    /// A generation from the journal ended while nobody looked, if not before.
+    fn end_unseen(&mut self, now: Moment, sighting: &Sighting) {
+        if !self.ended.remove(&sighting.build.key) {
+            self.left
+                .put(now, sighting.build.clone(), How::Unseen, None);
         }
     }
 

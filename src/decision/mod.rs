@@ -1,6 +1,7 @@
 //! The pure core: what is dead, and may we act. No I/O, clock, async, randomness or `HashMap`.
 
 mod core;
+mod endings;
 pub mod gates;
 pub mod hand;
 pub mod health;

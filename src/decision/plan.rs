@@ -13,8 +13,9 @@ use super::queues::QueueJudgement;
 use super::restart::{Restart, restarts};
 use super::zones::{ZoneKey, Zones};
 use crate::model::{
-    AttemptId, BotName, BuildKey, CiSystem, Evidence, Fact, Gate, Intent, Moment, PullOnGithub,
-    Remedy, RemedyRow, RepoName, RunId, Sha, Step, StepKind, Target, Told, Verdict, WorkerName,
+    AttemptId, BotName, BuildKey, CiSystem, Evidence, Fact, Finding, Gate, Intent, Moment,
+    PullOnGithub, Remedy, RemedyRow, RepoName, RunId, Sha, Step, StepKind, Target, Told, Verdict,
+    WorkerName,
 };
 
 /// Attempts to send, and remedies that are held.
@@ -65,6 +66,17 @@ impl Attempt {
             zones: self.zones.clone(),
             lost_workers: self.lost_workers.clone(),
             by: self.by.clone(),
+        }
+    }
+
+    /// What is written down of it where it would only have been made.
+    pub(super) fn finding(&self, at: Moment) -> Finding {
+        Finding {
+            at,
+            attempt: self.id.clone(),
+            verdict: self.verdict,
+            evidence: self.evidence.sentences(),
+            steps: self.steps.iter().map(Step::kind).collect(),
         }
     }
 }

@@ -276,8 +276,15 @@ impl Scene {
             bad: 2 - good,
         };
         self.core.record_tick(self.now(), tick);
+        for ending in self.core.endings(self.now()) {
+            self.write(Record::Ending(ending));
+        }
         self.settle();
-        self.core.decide(self.now(), Look::Tick)
+        let decision = self.core.decide(self.now(), Look::Tick);
+        for finding in &decision.found {
+            self.write(Record::Finding(finding.clone()));
+        }
+        decision
     }
 
     /// Looks at both sources, and no more.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::ledger::Opened;
 use crate::model::{
     BuildId, BuildKind, BuilderName, MergeSha, Moment, PendingBuild, ProviderSnapshot,
-    PullOnGithub, Run, RunEnd, RunId, RunState, Sha, Sighting, SightingCause, Told, Witnesses,
+    PullOnGithub, Run, RunEnd, RunId, RunState, Sha, Sighting, SightingCause, Told, Verdict,
+    Witnesses,
 };
 
 /// What is known of one pending build.
@@ -36,6 +37,8 @@ pub struct Tracked {
     pub orphaned_since: Option<Moment>,
     /// Deaths of its expectations in a row; the build's own death (orphaned) is under `None`.
     pub deaths: BTreeMap<Option<BuilderName>, Death>,
+    /// Its verdict in the last tick; [`Verdict::Unknown`] before the first.
+    pub judged: Verdict,
 }
 
 /// What is known of one run, by our own clock.

@@ -120,7 +120,7 @@ fn open_intents(records: &[Stamped]) -> Result<BTreeMap<String, i64>, String> {
     let mut with_outcome: BTreeSet<IntentId> = BTreeSet::new();
     for Stamped { seq, record, .. } in records {
         let in_order = match record {
-            Record::Sighting(_) | Record::Order(_) => true,
+            Record::Sighting(_) | Record::Order(_) | Record::Finding(_) | Record::Ending(_) => true,
             Record::Intent { id, intent, .. } => {
                 let target = row::open_target(&intent.attempt.target, intent.step.kind());
                 open.insert(*id, target).is_none()

@@ -1,4 +1,5 @@
-//! Which records may go: old acts that ended, and old sightings that newer ones follow.
+//! Which records may go: old acts that ended, old findings, and old sightings and endings that newer
+//! ones follow.
 
 use std::time::{Duration, SystemTime};
 
@@ -40,7 +41,8 @@ pub(super) fn remove_old(
         moment_column(now_watched.minus(WATCHED_KEPT)),
     );
     let mut old = old_acts(transaction, before, PRUNED_MAX / ACT_RECORDS)?;
-    old.extend(old_sightings(transaction, before, PRUNED_MAX - old.len())?);
+    old.extend(old_followed(transaction, before, PRUNED_MAX - old.len())?);
+    old.extend(old_findings(transaction, before, PRUNED_MAX - old.len())?);
     remove(transaction, &old)
 }
 
@@ -61,21 +63,37 @@ fn old_acts(
     )
 }
 
-/// Sightings older than `before` that a newer one of the same build key follows.
-fn old_sightings(
+/// Sightings and endings older than `before` that a newer one of the same build key follows.
+fn old_followed(
     transaction: &Transaction<'_>,
     before: (i64, i64),
-    sightings_max: usize,
+    max: usize,
 ) -> Result<Vec<i64>, Trouble> {
     numbers(
         transaction,
         "SELECT seq FROM record AS old
-         WHERE kind = 'sighting' AND wall_ms < ?1 AND watched_ms < ?2 AND EXISTS (
+         WHERE kind IN ('sighting', 'ending') AND wall_ms < ?1 AND watched_ms < ?2 AND EXISTS (
             SELECT 1 FROM record AS newer
-            WHERE newer.kind = 'sighting' AND newer.target = old.target AND newer.seq > old.seq
+            WHERE newer.kind IN ('sighting', 'ending')
+                AND newer.target = old.target AND newer.seq > old.seq
          ) ORDER BY seq LIMIT ?3",
         before,
-        sightings_max,
+        max,
+    )
+}
+
+/// Findings older than `before`.
+fn old_findings(
+    transaction: &Transaction<'_>,
+    before: (i64, i64),
+    findings_max: usize,
+) -> Result<Vec<i64>, Trouble> {
+    numbers(
+        transaction,
+        "SELECT seq FROM record
+         WHERE kind = 'finding' AND wall_ms < ?1 AND watched_ms < ?2 ORDER BY seq LIMIT ?3",
+        before,
+        findings_max,
     )
 }
 

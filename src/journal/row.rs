@@ -8,7 +8,9 @@ use serde_json::json;
 
 use super::JournalError;
 use super::chain::{Head, Link};
-use crate::model::{BuildKey, Intent, IntentId, Moment, Order, Record, StepKind, Target};
+use crate::model::{
+    AttemptId, BuildKey, Intent, IntentId, Moment, Order, Record, StepKind, Target,
+};
 
 /// The longest text of one record, bytes. What bots and providers say is capped long before; this
 /// keeps a mistake there from filling the disk.
@@ -52,14 +54,22 @@ pub(super) struct Place {
 impl Place {
     /// Where an intent belongs.
     pub(super) fn of_intent(intent: &Intent) -> Self {
-        let target = &intent.attempt.target;
+        let target = open_target(&intent.attempt.target, intent.step.kind());
+        Self::of_attempt(target, &intent.attempt)
+    }
+
+    /// Where a finding belongs.
+    pub(super) fn of_finding(attempt: &AttemptId) -> Self {
+        Self::of_attempt(json!(["finding", attempt]).to_string(), attempt)
+    }
+
+    fn of_attempt(target: String, attempt: &AttemptId) -> Self {
+        let repo = attempt.target.repo();
         Self {
-            target: open_target(target, intent.step.kind()),
-            attempt: Some(intent.attempt.to_string()),
-            repo: target
-                .repo()
-                .map_or_else(String::new, |repo| repo.as_str().to_owned()),
-            pull: target.pull().map(pull_column),
+            target,
+            attempt: Some(attempt.to_string()),
+            repo: repo.map_or_else(String::new, |repo| repo.as_str().to_owned()),
+            pull: attempt.target.pull().map(pull_column),
         }
     }
 
@@ -79,9 +89,18 @@ impl Place {
     }
 
     /// Where a sighting of this build belongs.
-    pub(super) fn of_build(key: &BuildKey) -> Self {
+    pub(super) fn of_sighting(key: &BuildKey) -> Self {
+        Self::of_build("sighting", key)
+    }
+
+    /// Where an ending of this build belongs.
+    pub(super) fn of_ending(key: &BuildKey) -> Self {
+        Self::of_build("ending", key)
+    }
+
+    fn of_build(kind: &str, key: &BuildKey) -> Self {
         Self {
-            target: json!(["sighting", key.bot, key.repo, key.pull, key.kind]).to_string(),
+            target: json!([kind, key.bot, key.repo, key.pull, key.kind]).to_string(),
             attempt: None,
             repo: key.repo.as_str().to_owned(),
             pull: Some(pull_column(key.pull)),
@@ -138,13 +157,15 @@ pub(super) const fn kind(record: &Record) -> &'static str {
         Record::Outcome { .. } => "outcome",
         Record::Closed { .. } => "closed",
         Record::Order(_) => "order",
+        Record::Finding(_) => "finding",
+        Record::Ending(_) => "ending",
     }
 }
 
 /// The intent that a record belongs to.
 pub(super) const fn intent_of(record: &Record) -> Option<IntentId> {
     match record {
-        Record::Sighting(_) | Record::Order(_) => None,
+        Record::Sighting(_) | Record::Order(_) | Record::Finding(_) | Record::Ending(_) => None,
         Record::Intent { id, .. } | Record::Outcome { id, .. } | Record::Closed { id, .. } => {
             Some(*id)
         }
@@ -157,6 +178,8 @@ pub(super) const fn moment(record: &Record) -> Moment {
         Record::Sighting(sighting) => sighting.at,
         Record::Intent { at, .. } | Record::Outcome { at, .. } | Record::Closed { at, .. } => *at,
         Record::Order(order) => order.at(),
+        Record::Finding(finding) => finding.at,
+        Record::Ending(ending) => ending.at,
     }
 }
 

@@ -16,7 +16,9 @@ use super::lock::Lock;
 use super::row::{Place, moment_column, wall_column};
 use super::undo::verify;
 use super::{JournalError, Permit, clock, prune};
-use crate::model::{Closing, Intent, IntentId, Moment, Order, Outcome, Record, Sighting};
+use crate::model::{
+    Closing, Ending, Finding, Intent, IntentId, Moment, Order, Outcome, Record, Sighting,
+};
 
 /// What the journal is called in errors while it lies in memory.
 const MEMORY: &str = ":memory:";
@@ -247,7 +249,29 @@ impl Journal {
     /// Any failure to write.
     pub fn sight(&mut self, sighting: &Sighting, wall: SystemTime) -> Result<(), JournalError> {
         let record = Record::Sighting(sighting.clone());
-        let place = Place::of_build(&sighting.build.key);
+        let place = Place::of_sighting(&sighting.build.key);
+        self.write(|transaction, tally| append(transaction, tally, &record, place, wall))
+    }
+
+    /// Makes durable what would have been sent.
+    ///
+    /// # Errors
+    ///
+    /// Any failure to write.
+    pub fn find(&mut self, finding: &Finding, wall: SystemTime) -> Result<(), JournalError> {
+        let record = Record::Finding(finding.clone());
+        let place = Place::of_finding(&finding.attempt);
+        self.write(|transaction, tally| append(transaction, tally, &record, place, wall))
+    }
+
+    /// Makes durable how a generation of a build ended.
+    ///
+    /// # Errors
+    ///
+    /// Any failure to write.
+    pub fn end(&mut self, ending: &Ending, wall: SystemTime) -> Result<(), JournalError> {
+        let record = Record::Ending(ending.clone());
+        let place = Place::of_ending(&ending.build.key);
         self.write(|transaction, tally| append(transaction, tally, &record, place, wall))
     }
 
@@ -282,7 +306,8 @@ impl Journal {
     /// again while it removes any.
     ///
     /// Kept whatever their age: everything of an open intent, every record within
-    /// [`WATCHED_KEPT`](super::WATCHED_KEPT) of `now_watched`, and the newest sighting of each build key, so that generations count on.
+    /// [`WATCHED_KEPT`](super::WATCHED_KEPT) of `now_watched`, and the newest sighting and ending of each build key, so that
+    /// generations count on, and none ends twice.
     /// An act goes as a whole, by the age of its closing.
     ///
     /// # Errors

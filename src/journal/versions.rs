@@ -170,7 +170,7 @@ DROP TABLE clock_1;
 
 CREATE INDEX record_place ON record (repo, pull);
 CREATE INDEX record_intent ON record (intent) WHERE intent IS NOT NULL;
-CREATE INDEX record_sighting ON record (target, seq) WHERE kind = 'sighting';
+CREATE INDEX record_build ON record (target, seq) WHERE kind IN ('sighting', 'ending');
 
 CREATE TRIGGER record_is_never_changed BEFORE UPDATE ON record BEGIN
     SELECT RAISE(ABORT, 'the journal is append-only');

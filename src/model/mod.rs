@@ -20,7 +20,9 @@ pub use moment::Moment;
 pub use names::{BotName, BuilderName, ProviderName, RepoName, RunId, Sha, SourceName, WorkerName};
 pub use order::{Order, Scope, Stop, StopKind};
 pub use probe::{ProbeError, ProbeFailure};
-pub use record::{Closing, Intent, IntentId, Outcome, Record, Sighting, SightingCause};
+pub use record::{
+    Closing, End, Ending, Finding, Intent, IntentId, Outcome, Record, Sighting, SightingCause,
+};
 pub use remedy::{AttemptId, Effect, Remedy, RemedyRow, Step, StepKind, Target};
 pub use run::{
     History, Pool, ProviderSnapshot, Question, Run, RunEnd, RunReport, RunState, Worker,

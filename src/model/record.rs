@@ -1,12 +1,12 @@
-//! The records that the journal keeps: sightings, intents, outcomes, closings, orders.
+//! The records that the journal keeps: sightings, intents, outcomes, closings, orders, findings, endings.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AttemptId, BuildId, BuilderName, Moment, Order, ProviderName, RunId, Sha, Step, Verdict,
-    WorkerName,
+    AttemptId, BuildId, BuilderName, Moment, Order, ProviderName, RunId, Sha, Step, StepKind,
+    Verdict, WorkerName,
 };
 
 /// The journal's number of an intent; counts up and is never used twice.
@@ -53,6 +53,10 @@ pub enum Record {
     },
     /// An operator's order.
     Order(Order),
+    /// What would have been sent, had `mode` been `act`.
+    Finding(Finding),
+    /// A generation of a pending build is over.
+    Ending(Ending),
 }
 
 /// The first look at a generation of a build. The bots keep no start time; this is ours.
@@ -84,6 +88,84 @@ pub enum SightingCause {
     OthersRerun,
     /// The pull request has a new head.
     NewHead,
+}
+
+/// An attempt that nothing but `mode = "observe"` held: once for each attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// When, in watched time.
+    pub at: Moment,
+    /// What would have been done.
+    pub attempt: AttemptId,
+    /// The verdict that asked for it.
+    pub verdict: Verdict,
+    /// The evidence, in words.
+    pub evidence: Vec<String>,
+    /// The requests that would have been sent, in order.
+    pub steps: Vec<StepKind>,
+}
+
+/// The last that is known of a generation of a pending build.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    /// When it was seen to be over, in watched time.
+    pub at: Moment,
+    /// The build and its generation.
+    pub build: BuildId,
+    /// Its verdict in the last look before; [`Verdict::Unknown`] where there was none.
+    pub verdict: Verdict,
+    /// How it ended.
+    pub end: End,
+}
+
+/// How a generation of a pending build ended, as far as the bot, the providers and GitHub tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// Every builder was green.
+    Green,
+    /// A builder was red.
+    Red,
+    /// The bot was made to build it again, before it had a result.
+    Rerun,
+    /// The pull request was closed.
+    Closed,
+    /// The pull request got a new head.
+    NewHead,
+    /// The bot gave up after its own timeout.
+    TimedOut,
+    /// It left pending without a result: somebody closed it, pushed to it, or took it back.
+    Left,
+    /// Nobody looked well enough to know.
+    Unknown,
+}
+
+impl End {
+    /// Every end.
+    pub const ALL: [Self; 8] = [
+        Self::Green,
+        Self::Red,
+        Self::Rerun,
+        Self::Closed,
+        Self::NewHead,
+        Self::TimedOut,
+        Self::Left,
+        Self::Unknown,
+    ];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Green => "green",
+            Self::Red => "red",
+            Self::Rerun => "rerun",
+            Self::Closed => "closed",
+            Self::NewHead => "new_head",
+            Self::TimedOut => "timed_out",
+            Self::Left => "left",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// A request that is about to be sent, and all that is needed to explain and to settle it later.

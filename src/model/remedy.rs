@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BotName, BuildId, BuilderName, CiSystem, RepoName, RunReport, Sha};
+use super::{
+    BotName, BuildId, BuildKey, BuildKind, BuilderName, CiSystem, RepoName, RunReport, Sha,
+};
 
 /// A repair. All but [`Remedy::Rerun`], [`Remedy::Reset`] and [`Remedy::Restart`] are tells: they give
 /// the bot a message that it lost and start nothing.
@@ -138,6 +140,21 @@ impl Target {
         match self {
             Self::Expectation { build, .. } | Self::Build(build) => Some(build),
             Self::Pull { .. } | Self::Queue { .. } | Self::Bot(_) => None,
+        }
+    }
+
+    /// Whether a build that was just seen pending shows that what this is for went on: a queue, an
+    /// approved pull request, or a bot. A build goes on by its own generations.
+    pub fn moved_on(&self, seen: &BuildKey) -> bool {
+        match self {
+            Self::Queue { bot, repo } => {
+                (bot, repo, BuildKind::Auto) == (&seen.bot, &seen.repo, seen.kind)
+            }
+            Self::Pull { bot, repo, pull } => {
+                (bot, repo, *pull) == (&seen.bot, &seen.repo, seen.pull)
+            }
+            Self::Bot(bot) => *bot == seen.bot,
+            Self::Expectation { .. } | Self::Build(_) => false,
         }
     }
 }

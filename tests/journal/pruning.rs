@@ -72,6 +72,29 @@ fn old_acts_and_sightings_go_and_the_rest_stays() {
 }
 
 #[test]
+fn old_findings_go_and_the_newest_ending_of_each_build_stays() {
+    let (_folder, path) = place();
+    let (mut journal, _) = open(&path);
+    let written = [
+        (Record::Finding(finding(7, 1, 1)), 0, false),
+        (Record::Ending(ending(7, 1, 2)), 0, false),
+        (Record::Sighting(sighting(7, 2, 3)), 0, true),
+        (Record::Ending(ending(7, 2, 4)), 0, true),
+        (Record::Ending(ending(8, 1, 5)), 0, true),
+        (Record::Finding(finding(9, 1, 6)), DAY, true),
+    ];
+    for (record, seconds, _) in &written {
+        write(&mut journal, record, wall(*seconds)).unwrap();
+    }
+    assert_eq!(journal.prune(wall(DAY), later()).unwrap(), 2);
+    assert_eq!(journal.prune(wall(DAY), later()).unwrap(), 0);
+    drop(journal);
+    let kept = written.into_iter().filter(|(.., stays)| *stays);
+    let kept: Vec<Record> = kept.map(|(record, ..)| record).collect();
+    assert_eq!(records(open(&path).1), kept);
+}
+
+#[test]
 fn a_wall_clock_that_jumps_ahead_empties_no_budget() {
     let (mut journal, _) = Journal::in_memory().unwrap();
     for record in act(1, 7) {

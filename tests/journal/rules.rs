@@ -95,6 +95,8 @@ proptest! {
     #[test]
     fn any_record_comes_back(
         sightings in prop::collection::vec(samples::any_sighting(), 0..3),
+        findings in prop::collection::vec(samples::any_finding(), 0..3),
+        endings in prop::collection::vec(samples::any_ending(), 0..3),
         acts in prop::collection::vec(
             (samples::any_intent(), samples::any_outcome(), samples::any_closing(), any::<u64>()),
             0..4,
@@ -106,6 +108,14 @@ proptest! {
         for sighting in sightings {
             journal.sight(&sighting, wall(1)).unwrap();
             written.push(Record::Sighting(sighting));
+        }
+        for finding in findings {
+            journal.find(&finding, wall(1)).unwrap();
+            written.push(Record::Finding(finding));
+        }
+        for ending in endings {
+            journal.end(&ending, wall(1)).unwrap();
+            written.push(Record::Ending(ending));
         }
         for (intent, outcome, closing, millis) in acts {
             let at = at(millis);

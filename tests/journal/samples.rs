@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ci_watchdog::journal::{Journal, JournalError, Permit};
 use ci_watchdog::model::{
-    AttemptId, BuildId, BuildKey, BuildKind, CiSystem, Closing, Intent, IntentId, Moment, Outcome,
-    Record, Remedy, RunEnd, RunReport, Sha, Sighting, SightingCause, Step, StepKind, Target,
-    Verdict,
+    AttemptId, BuildId, BuildKey, BuildKind, CiSystem, Closing, End, Ending, Finding, Intent,
+    IntentId, Moment, Outcome, Record, Remedy, RunEnd, RunReport, Sha, Sighting, SightingCause,
+    Step, StepKind, Target, Verdict,
 };
 use proptest::prelude::*;
 
@@ -61,6 +61,25 @@ pub fn intent(target: Target, step: Step) -> Intent {
 
 pub fn retry(pull: u64, generation: u32) -> Intent {
     intent(Target::Build(build(pull, generation)), Step::Retry { pull })
+}
+
+pub fn finding(pull: u64, generation: u32, millis: u64) -> Finding {
+    Finding {
+        at: at(millis),
+        attempt: retry(pull, generation).attempt,
+        verdict: Verdict::NoShow,
+        evidence: vec!["the whole history has no run of 0123456".to_owned()],
+        steps: vec![StepKind::ReleaseSlot, StepKind::Retry],
+    }
+}
+
+pub fn ending(pull: u64, generation: u32, millis: u64) -> Ending {
+    Ending {
+        at: at(millis),
+        build: build(pull, generation),
+        verdict: Verdict::NoShow,
+        end: End::Rerun,
+    }
 }
 
 /// One step of each kind.
@@ -129,6 +148,8 @@ pub fn write(
             journal.close(*id, *at, wall, *closing).map(|()| None)
         }
         Record::Order(order) => journal.order(order, wall).map(|()| None),
+        Record::Finding(finding) => journal.find(finding, wall).map(|()| None),
+        Record::Ending(ending) => journal.end(ending, wall).map(|()| None),
     }
 }
 
@@ -339,6 +360,36 @@ pub fn any_sighting() -> impl Strategy<Value = Sighting> {
                 before: before.iter().map(|run| run.as_str().into()).collect(),
             },
         )
+}
+
+pub fn any_finding() -> impl Strategy<Value = Finding> {
+    (
+        any_intent(),
+        any::<u64>(),
+        prop::collection::vec(prop::sample::select(StepKind::ALL.to_vec()), 0..3),
+    )
+        .prop_map(|(intent, millis, steps)| Finding {
+            at: at(millis),
+            attempt: intent.attempt,
+            verdict: intent.verdict,
+            evidence: intent.evidence,
+            steps,
+        })
+}
+
+pub fn any_ending() -> impl Strategy<Value = Ending> {
+    (
+        build_id(),
+        any::<u64>(),
+        prop::sample::select(Verdict::ALL.to_vec()),
+        prop::sample::select(End::ALL.to_vec()),
+    )
+        .prop_map(|(build, millis, verdict, end)| Ending {
+            at: at(millis),
+            build,
+            verdict,
+            end,
+        })
 }
 
 /// An act on one build: its intent, its outcome, its closing, numbered from `id`.

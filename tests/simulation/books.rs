@@ -33,7 +33,7 @@ fn entries(journal: &Journal) -> BTreeMap<IntentId, Entry<'_>> {
     let mut entries = BTreeMap::new();
     for record in &journal.records {
         match record {
-            Record::Sighting(_) | Record::Order(_) => {}
+            Record::Sighting(_) | Record::Order(_) | Record::Finding(_) | Record::Ending(_) => {}
             Record::Intent { id, at, intent } => {
                 entries.insert(
                     *id,
@@ -190,7 +190,9 @@ fn others<'a>(
             | Record::Intent { .. }
             | Record::Outcome { .. }
             | Record::Closed { .. }
-            | Record::Order(_) => None,
+            | Record::Order(_)
+            | Record::Finding(_)
+            | Record::Ending(_) => None,
         })
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use ci_watchdog::model::{Closing, Intent, IntentId, Moment, Outcome, Record, Sighting, Target};
+use ci_watchdog::model::{
+    Closing, Ending, Intent, IntentId, Moment, Outcome, Record, Sighting, Target,
+};
 
 /// Why something was not written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +57,17 @@ impl Journal {
     pub fn sight(&mut self, sighting: &Sighting) -> Result<(), Refusal> {
         self.writable()?;
         self.records.push(Record::Sighting(sighting.clone()));
+        Ok(())
+    }
+
+    /// Writes an ending.
+    ///
+    /// # Errors
+    ///
+    /// The disk.
+    pub fn end(&mut self, ending: &Ending) -> Result<(), Refusal> {
+        self.writable()?;
+        self.records.push(Record::Ending(ending.clone()));
         Ok(())
     }
 
@@ -125,5 +138,7 @@ fn moment(record: &Record) -> Moment {
         Record::Sighting(sighting) => sighting.at,
         Record::Intent { at, .. } | Record::Outcome { at, .. } | Record::Closed { at, .. } => *at,
         Record::Order(order) => order.at(),
+        Record::Finding(finding) => finding.at,
+        Record::Ending(ending) => ending.at,
     }
 }

@@ -131,6 +131,7 @@ impl Watchdog {
         let now = self.looked;
         self.core.record_tick(now, tick);
         self.keep_journal(world, now);
+        self.note_endings(world, now);
         self.settle(world, now)?;
         let decision = self.core.decide(now, Look::Tick);
         referee.check_tick(world, &self.journal, &decision, now);
@@ -416,6 +417,20 @@ impl Watchdog {
                 self.journal_failed();
                 false
             }
+        }
+    }
+
+    fn note_endings(&mut self, world: &mut World, now: Moment) {
+        for ending in self.core.endings(now) {
+            if self.journal.end(&ending).is_err() {
+                return self.journal_failed();
+            }
+            world.tell(format_args!(
+                "{} is over: {}",
+                ending.build,
+                ending.end.as_str()
+            ));
+            self.core.record(&Record::Ending(ending));
         }
     }
 

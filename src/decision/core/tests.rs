@@ -1,5 +1,6 @@
 //! The core as a whole: confirmation, the last look, what is sent in which order, generations.
 
+mod endings;
 mod gates;
 mod hand;
 mod restart;

@@ -20,7 +20,9 @@ fn last_sighting(scene: &Scene) -> &Sighting {
             Record::Intent { .. }
             | Record::Outcome { .. }
             | Record::Closed { .. }
-            | Record::Order(_) => None,
+            | Record::Order(_)
+            | Record::Finding(_)
+            | Record::Ending(_) => None,
         })
         .expect("something was seen")
 }
