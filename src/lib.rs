@@ -3,7 +3,8 @@
 //!
 //! Reading order: [`model`] (the nouns), [`decision`] (the pure core: what is dead, and may we
 //! act), [`report`] (what one tick found and did), [`journal`] (the durable record, and the only
-//! maker of a permit to act), [`http`] (the one client), [`bots`] and [`providers`] (the adapters:
+//! maker of a permit to act), [`review`] (what would have been done against what became of it),
+//! [`http`] (the one client), [`bots`] and [`providers`] (the adapters:
 //! facts and requests, no opinion), [`config`], [`app`] (the one loop), [`metrics`] and [`web`]
 //! (views of a report), [`cli`]. Each may use what stands before it in this list; a test enforces
 //! that.
@@ -24,5 +25,6 @@ pub mod metrics;
 pub mod model;
 pub mod providers;
 pub mod report;
+pub mod review;
 pub mod secret;
 pub mod web;

@@ -8,6 +8,8 @@
 
 #[path = "cli/hand.rs"]
 mod hand;
+#[path = "cli/report.rs"]
+mod report;
 mod sample;
 
 #[path = "cli/journal.rs"]
@@ -241,6 +243,7 @@ fn help_documents_the_exit_codes_and_every_subcommand() {
         "status",
         "explain",
         "history",
+        "report",
         "retry",
         "reset",
         "release-slot",

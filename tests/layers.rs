@@ -10,11 +10,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module may use those before it, and itself. Those that share a place never use each other.
-const ORDER: [&[&str]; 12] = [
+const ORDER: [&[&str]; 13] = [
     &["model"],
     &["decision"],
     &["report"],
     &["journal"],
+    &["review"],
     &["secret"],
     &["keys"],
     &["http"],

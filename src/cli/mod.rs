@@ -8,6 +8,7 @@ mod history;
 mod order;
 mod person;
 mod repair;
+mod report;
 mod run;
 mod status;
 mod table;
@@ -55,6 +56,9 @@ enum Command {
     Explain(Explain),
     /// What was seen and done, from the journal.
     History(History),
+    /// What would have been done against what people did and what became of the builds, from the
+    /// journal: to read before mode = "act".
+    Report(Report),
     /// Make the bot build a pending pull request again: free its start slot, then retry.
     Retry(Retry),
     /// Put a pending pull request back to approved, with nothing of its build kept; the bot's queue
@@ -128,6 +132,18 @@ struct History {
     /// At most so many records, the newest.
     #[arg(long, default_value_t = 100)]
     limit: usize,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+struct Report {
+    /// How far back, such as 12h or 7d.
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = humantime::parse_duration)]
+    since: std::time::Duration,
+    /// Only this repository, by its label in the bot.
+    #[arg(long)]
+    repo: Option<String>,
     #[command(flatten)]
     common: Common,
 }
@@ -265,6 +281,7 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::main(&arguments),
         Command::Explain(arguments) => explain::main(&arguments),
         Command::History(arguments) => history::main(&arguments),
+        Command::Report(arguments) => report::main(&arguments),
         Command::Retry(arguments) => repair::retry(&arguments),
         Command::Reset(arguments) => repair::reset(&arguments),
         Command::ReleaseSlot(arguments) => repair::release_slot(&arguments),

@@ -33,6 +33,8 @@ pub struct HistoryFilter {
     pub pull: Option<u64>,
     /// Records written at this time or later.
     pub since: Option<SystemTime>,
+    /// Records before the one of this number, to go on where an answer ended.
+    pub before: Option<i64>,
     /// How many, newest first; at most [`HISTORY_MAX`].
     pub limit: usize,
 }
@@ -43,6 +45,7 @@ impl Default for HistoryFilter {
             repo: None,
             pull: None,
             since: None,
+            before: None,
             limit: HISTORY_MAX,
         }
     }
@@ -102,8 +105,8 @@ impl Reader {
         let mut statement = self.connection.prepare_cached(&format!(
             "SELECT {COLUMNS} FROM record
              WHERE (?1 IS NULL OR repo = ?1) AND (?2 IS NULL OR pull = ?2)
-                AND (?3 IS NULL OR wall_ms >= ?3)
-             ORDER BY seq DESC LIMIT ?4"
+                AND (?3 IS NULL OR wall_ms >= ?3) AND (?4 IS NULL OR seq < ?4)
+             ORDER BY seq DESC LIMIT ?5"
         ))?;
         let stored = statement
             .query_map(
@@ -111,6 +114,7 @@ impl Reader {
                     filter.repo.as_ref().map(RepoName::as_str),
                     filter.pull.map(pull_column),
                     filter.since.map(wall_column),
+                    filter.before,
                     filter.limit.min(HISTORY_MAX) as u64,
                 ],
                 row::read,

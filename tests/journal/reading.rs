@@ -63,6 +63,11 @@ fn a_reader_sees_what_is_written_beside_it_and_only_what_was_asked() {
         since: Some(wall(7)),
         ..all.clone()
     };
+    let earlier = HistoryFilter {
+        before: Some(4),
+        limit: 2,
+        ..all.clone()
+    };
     assert_eq!(read(&path, &all), written);
     assert_eq!(read(&path, &servo), [&written[..7], &written[8..]].concat());
     assert_eq!(
@@ -73,6 +78,7 @@ fn a_reader_sees_what_is_written_beside_it_and_only_what_was_asked() {
     assert_eq!(read(&path, &odd), written[7..8]);
     assert_eq!(read(&path, &newest), written[7..]);
     assert_eq!(read(&path, &late), written[7..]);
+    assert_eq!(read(&path, &earlier), written[1..3], "the next page");
     assert_eq!(read(&path, &HistoryFilter { limit: 0, ..all }), []);
 }
 
