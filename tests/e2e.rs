@@ -309,7 +309,7 @@ async fn written(stack: &Stack) -> Vec<String> {
     let words = records.iter().filter_map(|it| {
         let record = &it["record"];
         let word = match record["record"].as_str().unwrap() {
-            "sighting" => return None,
+            "sighting" | "finding" | "ending" | "order" => return None,
             "intent" => &record["intent"]["step"]["step"],
             "outcome" => &record["outcome"]["outcome"],
             "closed" => &record["closing"],
