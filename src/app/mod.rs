@@ -20,12 +20,13 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::bots::Bot;
-use crate::clock::{Clock, WatchedTime};
+use crate::clock::Clock;
 use crate::config::{self, Config, Exclusion, JournalSettings, Kinds, Maintenance};
 use crate::decision::gates::Operator;
 use crate::decision::health::Tick;
 use crate::decision::policy::Policy;
 use crate::decision::restart::Restart;
+use crate::decision::watched::WatchedTime;
 use crate::decision::{Core, Decision, Look};
 use crate::journal::{Journal, JournalError, Memory};
 use crate::model::{

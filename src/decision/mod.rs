@@ -15,6 +15,7 @@ pub mod restart;
 #[cfg(test)]
 mod samples;
 pub mod tracked;
+pub mod watched;
 pub mod zones;
 
 pub use self::core::{Core, Decision, Detected, Look, Setup};
