@@ -11,7 +11,7 @@ use self::runs::judge_at;
 use super::history::History;
 use super::ledger::{Ledger, Routes};
 use super::policy::{Policy, Timeouts};
-use super::tracked::{Tracked, lacking};
+use super::tracked::{Tracked, lacking, waits_for_nothing};
 use crate::model::{
     BuildId, BuilderName, CiSystem, Evidence, Expectation, Fact, Moment, ProviderName,
     PullOnGithub, Run, RunId, RunReport, Sha, Told, Verdict, Witnesses, WorkerName,
@@ -246,6 +246,7 @@ fn judge_whole(
         return (None, Evidence::default(), None);
     };
     let fact = match &tracked.pending.witnesses {
+        Witnesses::Agree if waits_for_nothing(&tracked.pending) => Fact::WaitsForNothing,
         Witnesses::Agree => Fact::MergeShaMissing,
         Witnesses::DatabaseOnly { page } => Fact::WitnessesDisagree {
             database: "pending".to_owned(),

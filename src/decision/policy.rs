@@ -49,7 +49,8 @@ pub struct Timeouts {
     pub outdated: Duration,
     /// How long approved work may wait while nothing is pending.
     pub wedged: Duration,
-    /// How long a build may be pending without a merge SHA, or the bot contradict itself.
+    /// How long a build may be pending without a merge SHA, or with every result, or the bot contradict
+    /// itself.
     pub orphaned: Duration,
     /// How long a run may wait for its worker's first answer.
     pub pinging: Duration,

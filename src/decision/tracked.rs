@@ -33,7 +33,7 @@ pub struct Tracked {
     pub runs: BTreeMap<RunId, RunWatch>,
     /// Since when GitHub and the bot differ about the pull request.
     pub outdated_since: Option<Moment>,
-    /// Since when it has no merge SHA, or the bot contradicts itself.
+    /// Since when it has no merge SHA, or the bot contradicts itself, or waits for nothing.
     pub orphaned_since: Option<Moment>,
     /// Deaths of its expectations in a row; the build's own death (orphaned) is under `None`.
     pub deaths: BTreeMap<Option<BuilderName>, Death>,
@@ -214,6 +214,7 @@ impl Tracked {
         }
         let outdated = differs(self.head_sha.as_ref(), &pending.github);
         let orphaned = pending.merge_sha == MergeSha::Missing
+            || waits_for_nothing(pending)
             || match &pending.witnesses {
                 Witnesses::Agree => false,
                 Witnesses::DatabaseOnly { .. } | Witnesses::PageOnly { .. } => true,
@@ -338,6 +339,12 @@ pub fn lacking(told: &Told) -> bool {
         Told::Green { .. } => false,
         Told::Nothing | Told::Started { .. } | Told::Red { .. } => true,
     }
+}
+
+/// Whether the bot has every result of a pending build: it ended, or could not write, between taking
+/// the last one and concluding from it, and concludes nothing until another comes.
+pub(super) fn waits_for_nothing(pending: &PendingBuild) -> bool {
+    !pending.expectations.is_empty() && pending.expectations.iter().all(|e| !lacking(&e.told))
 }
 
 /// Whether a build may have begun anew on the same commit while nobody looked: a bot rebuilds in part

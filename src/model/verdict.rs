@@ -31,7 +31,8 @@ pub enum Verdict {
     Outdated,
     /// Approved work of a repository does not start although nothing stands in its way.
     Wedged,
-    /// Pending without a merge SHA where the bot stores one, or the bot contradicts itself.
+    /// Pending without a merge SHA where the bot stores one, or with every result, or the bot contradicts
+    /// itself.
     Orphaned,
     /// The run's worker looks connected, and no heartbeat came before the deadline.
     Stalled,
@@ -163,6 +164,8 @@ pub enum Fact {
     MergeShaUnknown,
     /// The bot should store a merge SHA and has none.
     MergeShaMissing,
+    /// The bot has every result, and waits all the same.
+    WaitsForNothing,
     /// The provider's history was not asked or did not answer to its end.
     HistoryIncomplete { sha: Sha, detail: String },
     /// The history, to its end, has no run.
@@ -240,6 +243,7 @@ impl fmt::Display for Fact {
             }
             Self::MergeShaUnknown => f.write_str("the commit under test is not known"),
             Self::MergeShaMissing => f.write_str("it is pending without a merge SHA"),
+            Self::WaitsForNothing => f.write_str("it is pending, and the bot has every result"),
             Self::HistoryIncomplete { sha, detail } => write!(
                 f,
                 "the history of {} did not answer to its end ({detail})",

@@ -373,6 +373,28 @@ fn pending_without_a_stored_commit_is_orphaned_after_5_minutes() {
 }
 
 #[test]
+fn a_build_that_waits_for_nothing_is_orphaned_after_5_minutes() {
+    let mut scene = Scene::new();
+    for expectation in &mut scene.pending_mut().expectations {
+        let url = "http://ci/linux/builds/1".to_owned();
+        expectation.told = Told::Green { url };
+    }
+    scene.runs(1, "linux", RunState::Ended(RunEnd::Success));
+    scene.look();
+    let decision = scene.wait(299);
+    assert_eq!(decision.builds[0].own, Some(Verdict::Unknown));
+    assert_eq!(
+        decision.builds[0].evidence.sentences(),
+        ["it is pending, and the bot has every result"]
+    );
+    let decision = scene.wait(1);
+    assert_eq!(decision.builds[0].own, Some(Verdict::Orphaned));
+    // Found so in three looks.
+    let decision = scene.wait(20);
+    assert!(attempt(&decision, Remedy::Rerun).is_some());
+}
+
+#[test]
 fn a_bot_that_contradicts_itself_orphans_a_build_unless_a_run_lives() {
     let page = "approved".to_owned();
     let mut scene = Scene::new();
@@ -588,13 +610,15 @@ fn a_result_that_can_be_told_is_no_death() {
 }
 
 #[test]
-fn a_build_that_lacks_nothing_is_not_rerun() {
+fn a_build_that_lacks_nothing_is_not_rerun_at_once() {
     let mut scene = Scene::new();
     scene.told("linux", Told::Green { url: url(1) });
     scene.told("mac", Told::Green { url: url(2) });
-    let decision = scene.wait(3600);
+    scene.look();
+    // The bot is about to conclude from it.
+    let decision = scene.wait(299);
     assert!(!decision.builds[0].rerun_is_lawful());
-    assert_eq!(decision.builds[0].verdict, Verdict::Reported);
+    assert_eq!(decision.plan.attempts, []);
 }
 
 #[test]
