@@ -263,10 +263,10 @@ fn judge_whole(
         && expectations.iter().any(|e| {
             e.lacking
                 && match e.verdict {
-                    Verdict::Alive | Verdict::Queued | Verdict::Starved => true,
+                    // What is about to start, or waits for a successor, has its time too.
+                    Verdict::Alive | Verdict::Queued | Verdict::Starved | Verdict::Starting => true,
                     Verdict::Unknown => e.provider.is_none() || e.waiting_since.is_some(),
                     Verdict::Reported
-                    | Verdict::Starting
                     | Verdict::Unreported
                     | Verdict::Outdated
                     | Verdict::Wedged

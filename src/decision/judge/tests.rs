@@ -403,7 +403,11 @@ fn a_bot_that_contradicts_itself_orphans_a_build_unless_a_run_lives() {
     let decision = scene.wait_beating(400);
     assert_eq!(decision.builds[0].own, Some(Verdict::Unknown));
     scene.runs(1, "linux", RunState::Ended(RunEnd::Cancelled));
-    let decision = scene.wait(10);
+    // Its successor has its time.
+    scene.look();
+    let decision = scene.wait(179);
+    assert_eq!(decision.builds[0].own, Some(Verdict::Unknown));
+    let decision = scene.wait(1);
     assert_eq!(decision.builds[0].own, Some(Verdict::Orphaned));
 }
 
