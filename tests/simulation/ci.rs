@@ -17,6 +17,8 @@ pub struct Ci {
     pub bot: usize,
     /// Whether its master runs.
     pub up: bool,
+    /// Until when its master is stopped: it accepts, and never answers.
+    pub frozen_until: Option<u64>,
     /// Its builders.
     pub builders: Vec<Builder>,
     /// Its workers.
@@ -139,6 +141,7 @@ impl Ci {
             system,
             bot,
             up: true,
+            frozen_until: None,
             builders: builders
                 .iter()
                 .map(|name| Builder {
@@ -191,7 +194,7 @@ impl Ci {
     /// Gives queued requests to free workers; gives back those that got one, with their tries.
     pub fn claim(&mut self, now: u64) -> Vec<(u64, u32)> {
         let mut claimed = Vec::new();
-        if !self.up {
+        if !self.up || self.frozen_until.is_some() {
             return claimed;
         }
         for (id, request) in &mut self.requests {

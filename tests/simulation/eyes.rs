@@ -24,11 +24,18 @@ pub fn bot(
     place: usize,
     remembered: &BTreeMap<BuildKey, Sha>,
 ) -> Result<BotSnapshot, ProbeError> {
-    let unreachable = until(&world.views.bot_unreachable, place) > world.now;
-    if !world.bots[place].up || unreachable {
+    if !world.bots[place].up {
         return Err(ProbeError::new(ProbeFailure::Connect, "connection refused"));
     }
-    if world.strikes(Fault::ProbeFailed) {
+    if until(&world.views.bot_unreachable, place) > world.now {
+        return Err(ProbeError::new(ProbeFailure::Timeout, "no answer"));
+    }
+    if until(&world.views.bot_errors, place) > world.now {
+        world.fault(Fault::BotErrors);
+        return Err(ProbeError::new(ProbeFailure::HttpStatus, "HTTP 500"));
+    }
+    if until(&world.views.locked, place) > world.now {
+        world.fault(Fault::DatabaseLocked);
         return Err(ProbeError::new(ProbeFailure::Io, "database is locked"));
     }
     let torn = world.strikes(Fault::TornBot);
@@ -292,11 +299,17 @@ pub fn provider(
     place: usize,
     questions: &[Question],
 ) -> Result<ProviderSnapshot, ProbeError> {
-    let unreachable = until(&world.views.ci_unreachable, place) > world.now;
-    if !world.cis[place].up || unreachable {
+    if !world.cis[place].up {
+        return Err(ProbeError::new(ProbeFailure::Connect, "connection refused"));
+    }
+    if world.cis[place].frozen_until.is_some() {
         return Err(ProbeError::new(ProbeFailure::Timeout, "no answer"));
     }
-    if world.strikes(Fault::ProbeFailed) {
+    if until(&world.views.ci_unreachable, place) > world.now {
+        return Err(ProbeError::new(ProbeFailure::Dns, "no such host"));
+    }
+    if until(&world.views.ci_errors, place) > world.now {
+        world.fault(Fault::ProviderErrors);
         return Err(ProbeError::new(ProbeFailure::HttpStatus, "HTTP 503"));
     }
     let partial = until(&world.views.partial, place) > world.now;

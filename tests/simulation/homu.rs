@@ -97,7 +97,7 @@ impl World {
             state.status = Status::Pending;
             state.pending_since = now;
         }
-        repository.save(fork, pull);
+        self.save(repo, pull);
         if fork == Fork::Pypi {
             self.bots[bot].slot = Some(merge);
         }
@@ -136,14 +136,13 @@ impl World {
         if base != master {
             return Ok(false);
         }
-        if !self.cis[repository.ci].up {
+        if !self.cis[repository.ci].up || self.cis[repository.ci].frozen_until.is_some() {
             // `requests` raises `ConnectionError`.
             return Err(Crash);
         }
         if self.strikes(Fault::RebuildRefused) {
             return Ok(false);
         }
-        let fork = self.bots[bot].fork;
         let now = self.now;
         let ci = self.repos[repo].ci;
         for builder in rest {
@@ -153,9 +152,19 @@ impl World {
             state.status = Status::Pending;
             state.pending_since = now;
         }
-        self.repos[repo].save(fork, pull);
+        self.save(repo, pull);
         self.tell(format_args!("bot rebuilds #{pull} in part on {merge:?}"));
         Ok(true)
+    }
+
+    /// `set_status`; the database may be locked for longer than the bot waits, which it does not
+    /// notice.
+    fn save(&mut self, repo: usize, pull: u64) {
+        let fork = self.bots[self.repos[repo].bot].fork;
+        // A row of servo's that is left from a build of the other kind is not modelled.
+        if fork == Fork::Servo || !self.strikes(Fault::WriteLost) {
+            self.repos[repo].save(fork, pull);
+        }
     }
 
     fn github_answers(&self) -> Result<(), Crash> {
@@ -171,7 +180,6 @@ impl World {
         green: bool,
     ) -> Result<(), Crash> {
         let bot = self.repos[repo].bot;
-        let fork = self.bots[bot].fork;
         self.repos[repo].set_result(
             pull,
             builder,
@@ -192,7 +200,7 @@ impl World {
         if green && all_green {
             state.status = Status::Success;
             let (merge, merges) = (state.merge, state.approved && !state.try_);
-            self.repos[repo].save(fork, pull);
+            self.save(repo, pull);
             self.tally.tell(now, format_args!("bot: #{pull} is green"));
             self.github_answers()?;
             if let (true, Some(merge)) = (merges, merge) {
@@ -200,7 +208,7 @@ impl World {
             }
         } else if !green && state.status == Status::Pending {
             state.status = Status::Failure;
-            self.repos[repo].save(fork, pull);
+            self.save(repo, pull);
             self.tally.failed += 1;
             self.tally.tell(now, format_args!("bot: #{pull} failed"));
             self.github_answers()?;

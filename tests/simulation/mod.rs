@@ -10,6 +10,7 @@ pub mod github;
 pub mod homu;
 pub mod journal;
 pub mod life;
+pub mod liveness;
 pub mod random;
 pub mod referee;
 pub mod requests;
@@ -21,8 +22,9 @@ pub mod tally;
 pub mod watchdog;
 pub mod world;
 
+use liveness::Liveness;
 use referee::Referee;
-use tally::Tally;
+use tally::{FaultSet, Tally};
 use watchdog::Watchdog;
 use world::{HOUR, MINUTE};
 
@@ -41,10 +43,11 @@ pub struct Run {
 }
 
 /// Runs one seed to its end, or to the first rule that it breaks.
-pub fn run(seed: u64, verbose: bool) -> Run {
-    let (mut world, faults_end) = scenario::make(seed, verbose);
+pub fn run(seed: u64, verbose: bool, set: &FaultSet) -> Run {
+    let (mut world, faults_end) = scenario::make(seed, verbose, set);
     let mut watchdog = Watchdog::new(&world);
     let mut referee = Referee::default();
+    let mut liveness = Liveness::default();
     let mut in_order_since = None;
     while world.broken.is_empty() {
         let decision = watchdog.go_on(&mut world, &mut referee);
@@ -58,6 +61,7 @@ pub fn run(seed: u64, verbose: bool) -> Run {
             in_order_since = None;
             continue;
         };
+        liveness.check(&mut world, &decision);
         let unfinished = ending::unfinished(&world, &decision);
         if unfinished.is_empty() {
             let since = *in_order_since.get_or_insert(world.now);

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ci_watchdog::decision::policy::Policy;
 use ci_watchdog::decision::{Core, Decision};
 use ci_watchdog::model::{
-    AttemptId, BotSnapshot, BuildKey, BuildKind, BuilderName, Gate, GithubState, Intent, Moment,
-    Outcome, ProbeError, Remedy, RunId, Sha, StepKind, Target, Verdict,
+    AttemptId, BotSnapshot, BuildId, BuildKey, BuildKind, BuilderName, Gate, GithubState, Intent,
+    Moment, Outcome, ProbeError, Remedy, RepoName, RunId, Sha, StepKind, Target, Verdict,
 };
 
 use super::books;
@@ -24,8 +25,6 @@ pub(super) const SLOW_LOOK: u64 = 20 * SECOND;
 /// What was seen, with the truth at that moment.
 #[derive(Default)]
 pub struct Referee {
-    /// When the process started, real time.
-    pub(super) started: u64,
     /// Since when ages of heartbeats run.
     pub(super) afresh: u64,
     pub(super) bots: BTreeMap<usize, SeenBot>,
@@ -34,13 +33,21 @@ pub struct Referee {
     pub(super) pending: BTreeMap<BuildKey, (Sha, u64)>,
     /// What was alive when its provider was last looked at.
     pub(super) life: BTreeMap<(BuildKey, BuilderName), Life>,
+    /// Since when what is dead is so.
+    pub(super) dead_since: BTreeMap<(BuildKey, BuilderName), u64>,
     heartbeats: BTreeMap<(BuildKey, RunId), Moment>,
     /// Zones that looked out at a tick, and when that was last so.
     pub(super) outages: BTreeMap<(usize, usize), Moment>,
     /// Zones that looked out at the last look.
     looks_out: BTreeSet<(usize, usize)>,
+    /// Builds that were found dead in a zone, and when.
+    deaths: BTreeMap<(usize, usize), Vec<Moment>>,
+    /// Those that were counted, once each, while they are pending.
+    counted: BTreeSet<((usize, usize), BuildId)>,
     requests: Vec<(u64, StepKind, String)>,
     ticks: u64,
+    /// When the last tick was counted.
+    counted_at: u64,
 }
 
 /// What was seen of a bot.
@@ -54,6 +61,10 @@ pub(super) struct SeenBot {
     pub(super) outdated: Vec<u64>,
     /// Repositories in which something was pending to be merged.
     pub(super) busy: Vec<usize>,
+    /// Whether little was left of GitHub's rate limit.
+    pub(super) quota_low: bool,
+    /// Repositories whose tree was closed.
+    pub(super) closed: Vec<RepoName>,
 }
 
 /// What was seen of a CI system.
@@ -68,10 +79,11 @@ pub(super) struct SeenCi {
 impl Referee {
     /// The process started: what it saw before is forgotten.
     pub fn watchdog_started(&mut self, world: &World) {
-        self.started = world.now;
         self.afresh = world.now;
         self.heartbeats.clear();
         self.outages.clear();
+        self.deaths.clear();
+        self.counted.clear();
         for seen in self.bots.values_mut() {
             seen.github_bad = None;
             seen.good = None;
@@ -98,6 +110,10 @@ impl Referee {
         if let GithubState::Failed(_) = snapshot.github {
             seen.github_bad = Some(world.now);
         }
+        seen.quota_low = world.github.quota_low && !world.github.down;
+        let closed = snapshot.repos.iter();
+        let closed = closed.filter(|(_, repo)| repo.tree_closed.is_some());
+        seen.closed = closed.map(|(label, _)| label.clone()).collect();
         seen.outdated.clear();
         seen.busy.clear();
         let name = &world.bots[bot].name;
@@ -166,8 +182,13 @@ impl Referee {
             for expectation in &tracked.pending.expectations {
                 if let Some(builder) = world.cis[ci].builder(&expectation.builder) {
                     let life = life::judge(world, ci, commit, builder, waits(world, key, *since));
-                    self.life
-                        .insert((key.clone(), expectation.builder.clone()), life);
+                    let place = (key.clone(), expectation.builder.clone());
+                    if life == Life::Dead {
+                        self.dead_since.entry(place.clone()).or_insert(world.now);
+                    } else {
+                        self.dead_since.remove(&place);
+                    }
+                    self.life.insert(place, life);
                 }
             }
         }
@@ -183,9 +204,22 @@ impl Referee {
     ) {
         let mut broken = Vec::new();
         self.check_stale(world, decision, &mut broken);
-        self.ticks += 1;
+        // One that comes at once, as after a reload, is none to count by.
+        if world.now - self.counted_at >= 9 * SECOND {
+            self.counted_at = world.now;
+            self.ticks += 1;
+        }
         self.check_heartbeats(decision, &mut broken);
         for build in &decision.builds {
+            let of_target = |target: &Target| target.build() == Some(&build.id);
+            let (attempts, holds) = (&decision.plan.attempts, &decision.plan.holds);
+            if build.own == Some(Verdict::Outdated)
+                && !attempts.iter().any(|one| of_target(&one.id.target))
+                && !holds.iter().any(|one| of_target(&one.attempt.id.target))
+            {
+                let what = "is outdated, and nothing says what about it";
+                broken.push(format!("{} {what}", build.id));
+            }
             let wants_rerun = build.any_dead() && build.own != Some(Verdict::Outdated);
             let target = Target::Build(build.id.clone());
             let of_it = |id: &AttemptId| id.remedy == Remedy::Rerun && id.target == target;
@@ -213,6 +247,7 @@ impl Referee {
                 ));
             }
         }
+        self.count_deaths(world, decision, now);
         for zone in &self.looks_out {
             self.outages.insert(*zone, now);
         }
@@ -224,6 +259,40 @@ impl Referee {
         world.tell(format_args!("tick {}", shown.join(" ")));
         for what in broken {
             world.break_rule(what);
+        }
+    }
+
+    /// A zone in which several builds died in a short time is out, whatever its workers look like.
+    fn count_deaths(&mut self, world: &World, decision: &Decision, now: Moment) {
+        for found in &decision.detected {
+            let (Some(builder), true) = (&found.builder, found.verdict.dead()) else {
+                continue;
+            };
+            let builds = decision.builds.iter();
+            let Some(build) = builds.into_iter().find(|one| one.id.key == found.key) else {
+                continue;
+            };
+            let name = &build.id.key.bot;
+            let ci = world
+                .cis
+                .iter()
+                .position(|ci| &world.bots[ci.bot].name == name);
+            let place = ci.and_then(|ci| Some((ci, world.cis[ci].builder(builder)?)));
+            if let Some(zone) = place
+                && self.counted.insert((zone, build.id.clone()))
+            {
+                self.deaths.entry(zone).or_default().push(now);
+            }
+        }
+        let pending = |id: &BuildId| decision.builds.iter().any(|one| &one.id == id);
+        self.counted.retain(|(_, id)| pending(id));
+        let limits = &Policy::default().zones;
+        let many = usize::try_from(limits.outage_deaths).unwrap_or(usize::MAX);
+        for (zone, deaths) in &mut self.deaths {
+            deaths.retain(|at| now.since(*at) < limits.outage_window);
+            if deaths.len() >= many {
+                self.outages.insert(*zone, now);
+            }
         }
     }
 
@@ -272,9 +341,12 @@ impl Referee {
     }
 
     /// A request left, or did not.
-    pub fn sent(&mut self, world: &mut World, intent: &Intent, outcome: &Outcome) {
+    pub fn sent(&mut self, world: &mut World, intent: &Intent, outcome: &Outcome, looked: u64) {
         if let Outcome::NotSent(_) = outcome {
             return;
+        }
+        if world.now - looked > millis(Policy::ACT_DEADLINE) {
+            world.break_rule(format!("{} was sent past its deadline", intent.attempt));
         }
         let kind = intent.step.kind();
         let target = match &intent.attempt.target {

@@ -70,21 +70,21 @@ impl World {
 
     /// What the adapter reads right before it sends.
     fn precondition(&self, bot: usize, repo: usize, intent: &Intent) -> Result<(), String> {
-        let pending = |pull: u64, sha: Option<&Sha>| {
+        // A message wants both witnesses, a command takes either.
+        let pending = |pull: u64, sha: Option<&Sha>, both: bool| {
             let row = self.repos[repo].rows.get(&pull);
-            match row {
-                Some(row) if row.status == Status::Pending => {
-                    let other = match (row.merge, sha) {
-                        (Some(stored), Some(sha)) => &stored.sha() != sha,
-                        (Some(_) | None, Some(_) | None) => false,
-                    };
-                    if other {
-                        Err("pending on another commit".to_owned())
-                    } else {
-                        Ok(())
-                    }
+            let stored = row.is_some_and(|row| row.status == Status::Pending);
+            let states = &self.repos[repo].states;
+            let on_page = states.get(&pull).map(|state| state.status);
+            let shown = on_page == Some(Status::Pending);
+            if !stored && !shown || both && stored != shown {
+                return Err("not pending any more".to_owned());
+            }
+            match (row.and_then(|row| row.merge), sha) {
+                (Some(stored), Some(sha)) if &stored.sha() != sha => {
+                    Err("pending on another commit".to_owned())
                 }
-                Some(_) | None => Err("not pending any more".to_owned()),
+                (Some(_) | None, Some(_) | None) => Ok(()),
             }
         };
         let on_github = |pull: u64, head: Option<&Sha>| {
@@ -108,10 +108,10 @@ impl World {
                 Err("results of this system cannot be replayed".to_owned())
             }
             Step::ReplayResult { pull, sha, .. } | Step::ForgetGreen { pull, sha, .. } => {
-                pending(*pull, Some(sha))
+                pending(*pull, Some(sha), true)
             }
             Step::Retry { pull } => {
-                pending(*pull, intent.merge_sha.as_ref())?;
+                pending(*pull, intent.merge_sha.as_ref(), false)?;
                 github_answers()
             }
             Step::Nudge { .. } => github_answers(),

@@ -27,7 +27,8 @@ impl Referee {
         now: Moment,
     ) {
         let mut broken = Vec::new();
-        if world.now - self.started < millis(core.policy().zones.settle) {
+        let settle = millis(core.policy().zones.settle) - SLOW_LOOK;
+        if world.now - self.afresh < settle {
             broken.push("sent before it was settled".to_owned());
         }
         broken.extend(books::unsettled(journal, intent, now));
@@ -89,6 +90,12 @@ impl Referee {
             if seen.outdated.contains(&pull) {
                 broken.push("the pull request is closed or has another head".to_owned());
             }
+            if seen.quota_low {
+                broken.push("little is left of GitHub's rate limit".to_owned());
+            }
+            if seen.closed.contains(target.repo()) {
+                broken.push("the tree is closed".to_owned());
+            }
         }
         for (provider, builder) in &intent.zones {
             let Some(ci) = world.cis.iter().position(|one| &one.name == provider) else {
@@ -137,6 +144,9 @@ impl Referee {
             .to_vec();
         let mut alive = Vec::new();
         let mut raced = false;
+        // It has begun anew since the last look: what the bot had then, it has not now.
+        let state = world.repos[place].states.get(&key.pull);
+        let anew = state.is_some_and(|state| state.merge != Commit::of(sha));
         for builder in expected {
             let green = Commit::of(sha).is_some_and(|commit| {
                 world.repos[place]
@@ -154,6 +164,7 @@ impl Referee {
                 Some(Life::Result) if told >= Policy::TELLS_MAX => {}
                 // A bot that does not wait any more takes no result.
                 Some(Life::Result) if intent.verdict == Verdict::Orphaned => {}
+                Some(Life::Result) if anew => raced = true,
                 Some(Life::Result) => alive.push(format!("{name} has a result to tell")),
                 Some(Life::Alive(why)) => alive.push(format!("{name} is alive: {why}")),
             }
@@ -250,8 +261,14 @@ impl Referee {
             .map(|place| world.cis[repo.ci].builder_name(*place))
             .filter(|name| !forgotten(name))
             .peekable();
-        let ages_run = world.now - self.afresh > millis(Timeouts::default().heartbeat) + MINUTE;
-        let dead = |name| self.life.get(&(build.key.clone(), name)) == Some(&Life::Dead);
+        // An outage's time counts for no age: what was dead before it may be alive again.
+        let never_out = !self.outages.keys().any(|(ci, _)| *ci == repo.ci);
+        let ages_run =
+            never_out && world.now - self.afresh > millis(Timeouts::default().heartbeat) + MINUTE;
+        let dead = |name| {
+            let since = self.dead_since.get(&(build.key.clone(), name));
+            since.is_some_and(|since| world.now - since > 2 * MINUTE)
+        };
         if ages_run && forgotten(builder) && rest.peek().is_some() && rest.all(dead) {
             broken.push("it tells what it made the bot forget".to_owned());
         }
@@ -290,6 +307,10 @@ fn check_release(world: &World, intent: &Intent, shas: &[Sha], broken: &mut Vec<
                     .states
                     .get(&pull)
                     .is_some_and(|state| state.status == Status::Pending)
+                    // Else nobody but the bot can know of it.
+                    && world.repos[repo].rows.get(&pull).is_some_and(|row| {
+                        row.status == Status::Pending && row.merge == Some(commit)
+                    })
             });
             if !pending || world.bots[bot].slot != Some(commit) {
                 continue;

@@ -20,6 +20,13 @@ impl World {
     /// A run's next sign of progress, its start, or its end.
     pub fn advance_run(&mut self, ci: usize, id: u64, tries: u32) {
         let now = self.now;
+        if let Some(thaws) = self.cis[ci].frozen_until {
+            // The master takes it in when it goes on.
+            let request = id;
+            let later = thaws.saturating_sub(now) + self.random.range(100, 4 * SECOND);
+            self.after(later, Event::Run { ci, request, tries });
+            return;
+        }
         let up = self.cis[ci].up;
         let Some(request) = self.cis[ci].requests.get(&id) else {
             return;

@@ -8,11 +8,11 @@ use super::bot::{Bot, Fork, Repo, State};
 use super::ci::Ci;
 use super::github::{Branches, Pull};
 use super::strikes::PATIENCE;
-use super::tally::Fault;
+use super::tally::{Fault, FaultSet};
 use super::world::{Event, HOUR, MINUTE, World};
 
 /// How often a fault strikes where it strikes at all: times in a thousand of its occasions.
-const RATES: [(Fault, u64); 32] = [
+const RATES: [(Fault, u64); 37] = [
     (Fault::LostPush, 250),
     (Fault::SlowPush, 200),
     (Fault::LostStarted, 250),
@@ -26,7 +26,8 @@ const RATES: [(Fault, u64); 32] = [
     (Fault::NoSuccessor, 300),
     (Fault::FlakyRed, 60),
     (Fault::LongSilence, 150),
-    (Fault::ProbeFailed, 20),
+    (Fault::MessageWhileDown, 1000),
+    (Fault::WriteLost, 40),
     (Fault::TornBot, 20),
     (Fault::RequestRefused, 150),
     (Fault::RefusedAndDone, 150),
@@ -41,28 +42,41 @@ const RATES: [(Fault, u64); 32] = [
     (Fault::CrashAfterOutcome, 60),
     (Fault::CrashAfterClosing, 30),
     (Fault::LateTick, 4),
+    (Fault::Stopped, 1),
+    (Fault::Reload, 8),
+    (Fault::RetryJustBefore, 150),
+    (Fault::RetryAtOnce, 150),
+    (Fault::RetryJustAfter, 150),
     (Fault::SuspendBeforeRequest, 40),
     (Fault::SlowLook, 8),
     (Fault::JournalFails, 1),
-    (Fault::LateResult, 0),
 ];
 
 /// How many times a fault may strike by itself while the weather is bad.
-const STRIKES: [(Fault, u64); 21] = [
+const STRIKES: [(Fault, u64); 33] = [
     (Fault::WorkerKilled, 8),
-    (Fault::WorkerFrozen, 7),
+    (Fault::WorkerFrozen, 6),
+    (Fault::IdleWorkerFrozen, 3),
     (Fault::WorkerPaused, 3),
     (Fault::PoolDown, 1),
+    (Fault::HalfPoolDown, 1),
+    (Fault::DeathSeries, 1),
     (Fault::RunException, 3),
     (Fault::RunCancelled, 2),
     (Fault::QueuedCancelled, 3),
-    (Fault::MasterDown, 2),
+    (Fault::MasterStopped, 1),
+    (Fault::MasterKilled, 1),
+    (Fault::MasterFrozen, 1),
     (Fault::ProviderUnreachable, 2),
+    (Fault::ProviderErrors, 6),
     (Fault::HistoryPartial, 3),
     (Fault::HistoryUnasked, 3),
     (Fault::Blink, 12),
     (Fault::BotRestart, 3),
+    (Fault::BotDownLong, 1),
     (Fault::BotUnreachable, 2),
+    (Fault::BotErrors, 6),
+    (Fault::DatabaseLocked, 6),
     (Fault::GithubDown, 2),
     (Fault::QuotaLow, 1),
     (Fault::TreeClosed, 1),
@@ -70,11 +84,14 @@ const STRIKES: [(Fault, u64); 21] = [
     (Fault::PersonCloses, 2),
     (Fault::PersonPushes, 3),
     (Fault::PersonTries, 3),
+    (Fault::UrgentPull, 2),
+    (Fault::WallClockSteps, 3),
+    (Fault::Crowd, 1),
 ];
 
 /// What a seed is mostly about: faults that strike more often than usual, by times in a thousand or
 /// by times in all.
-const THEMES: [&[(Fault, u64)]; 7] = [
+const THEMES: [&[(Fault, u64)]; 9] = [
     &[],
     // Rebuilds in part, on the same commit.
     &[
@@ -133,11 +150,30 @@ const THEMES: [&[(Fault, u64)]; 7] = [
         (Fault::GithubDown, 6),
         (Fault::EffectSlow, 300),
     ],
+    // One cause that kills many builds.
+    &[
+        (Fault::DeathSeries, 5),
+        (Fault::HalfPoolDown, 3),
+        (Fault::PersonTries, 30),
+        (Fault::MasterStopped, 3),
+    ],
+    // People and restarts.
+    &[
+        (Fault::LostPush, 400),
+        (Fault::RetryJustBefore, 500),
+        (Fault::RetryAtOnce, 500),
+        (Fault::RetryJustAfter, 500),
+        (Fault::BotRestart, 8),
+        (Fault::BotDownLong, 2),
+        (Fault::WriteLost, 150),
+        (Fault::UrgentPull, 6),
+    ],
 ];
 
 /// A world made from a seed, and when its faults end, ms.
-pub fn make(seed: u64, verbose: bool) -> (World, u64) {
+pub fn make(seed: u64, verbose: bool, set: &FaultSet) -> (World, u64) {
     let mut world = World::new(seed, verbose);
+    world.weather.set = set.clone();
     let faults_end = world.random.range(60, 200) * MINUTE;
     add_homu(&mut world);
     if world.random.chance(350) {
@@ -145,26 +181,25 @@ pub fn make(seed: u64, verbose: bool) -> (World, u64) {
     }
     let everything = world.random.chance(100);
     let theme = THEMES[world.random.index(THEMES.len())];
+    let forced = |fault: Fault| everything || set.with.contains(&fault);
     let in_theme = |fault: Fault| theme.iter().find(|(one, _)| *one == fault).map(|(_, n)| *n);
     for (fault, usual) in RATES {
         let rate = in_theme(fault).unwrap_or(usual);
-        if in_theme(fault).is_some() || everything || world.random.chance(350) {
+        if in_theme(fault).is_some() || world.random.chance(350) || forced(fault) {
             let rate = world.random.range(rate.div_ceil(3), rate);
             world.weather.rates.insert(fault, rate);
         }
     }
     for (fault, usual) in STRIKES {
         let most = in_theme(fault).unwrap_or(usual);
-        if in_theme(fault).is_some() || everything || world.random.chance(350) {
+        if in_theme(fault).is_some() || world.random.chance(350) || forced(fault) {
             for _ in 0..world.random.range(most.div_ceil(3), most) {
                 let at = world.random.below(faults_end);
-                world.after(at, Event::Strike(fault));
+                if !set.without.contains(&fault) {
+                    world.after(at, Event::Strike(fault));
+                }
             }
         }
-    }
-    if world.random.chance(200) {
-        let at = world.random.below(faults_end);
-        world.after(at, Event::Strike(Fault::Crowd));
     }
     (world, faults_end)
 }

@@ -22,13 +22,22 @@ impl World {
         let until = |minutes| self.now + minutes * MINUTE;
         match fault {
             Fault::WorkerKilled => self.kill_one(ci),
-            Fault::WorkerFrozen => self.freeze_one(ci),
+            Fault::WorkerFrozen => self.freeze_one(ci, fault),
+            Fault::IdleWorkerFrozen => self.freeze_one(ci, fault),
             Fault::WorkerPaused => self.pause_one(ci),
             Fault::PoolDown => self.kill_all(ci),
+            Fault::HalfPoolDown => self.kill_half(ci),
+            Fault::DeathSeries => {
+                self.fault(fault);
+                for minute in 0..self.random.range(6, 9) {
+                    self.after(minute * MINUTE, Event::RunsDie(ci));
+                }
+            }
             Fault::RunException => self.end_one(ci, fault, RunEnd::Exception),
             Fault::RunCancelled => self.end_one(ci, fault, RunEnd::Cancelled),
             Fault::QueuedCancelled => self.cancel_queued(ci),
-            Fault::MasterDown => self.master_down(ci),
+            Fault::MasterStopped | Fault::MasterKilled => self.master_down(ci, fault),
+            Fault::MasterFrozen => self.freeze_master(ci),
             Fault::ProviderUnreachable => {
                 let minutes = if self.random.chance(400) {
                     self.random.range(20, 60)
@@ -39,6 +48,18 @@ impl World {
                     .ci_unreachable
                     .insert(ci, self.now + minutes * MINUTE);
                 self.fault(fault);
+            }
+            Fault::ProviderErrors => {
+                let end = self.now + self.short_or_long();
+                self.views.ci_errors.insert(ci, end);
+            }
+            Fault::BotErrors => {
+                let end = self.now + self.short_or_long();
+                self.views.bot_errors.insert(bot, end);
+            }
+            Fault::DatabaseLocked => {
+                let end = self.now + self.short_or_long();
+                self.views.locked.insert(bot, end);
             }
             Fault::HistoryPartial => {
                 let end = until(self.random.range(2, 25));
@@ -55,7 +76,14 @@ impl World {
                     self.views.blink.insert(ci, end);
                 }
             }
-            Fault::BotRestart => self.restart_bot(bot),
+            Fault::BotRestart => {
+                let pause = self.random.range(2 * SECOND, 4 * MINUTE);
+                self.restart_bot(bot, fault, pause);
+            }
+            Fault::BotDownLong => {
+                let pause = self.random.range(10 * MINUTE, 50 * MINUTE);
+                self.restart_bot(bot, fault, pause);
+            }
             Fault::BotUnreachable => {
                 let end = until(self.random.range(1, 12));
                 self.views.bot_unreachable.insert(bot, end);
@@ -78,6 +106,14 @@ impl World {
             Fault::PersonCloses => self.person_closes(),
             Fault::PersonPushes => self.person_pushes(),
             Fault::PersonTries => self.person_tries(),
+            Fault::UrgentPull => self.urgent_pull(),
+            Fault::WallClockSteps => {
+                self.fault(fault);
+                let ten_years = 10 * 365 * 24 * i64::try_from(HOUR).unwrap_or(0);
+                self.wall_is_off = *self.random.pick(&[ten_years, -ten_years, 0]).unwrap_or(&0);
+                let says = self.wall_clock().as_secs();
+                self.tell(format_args!("the wall clock says {says} s"));
+            }
             Fault::Crowd => {
                 let count = self.random.range(4, 25);
                 let builder = self.random.index(self.cis[ci].builders.len());
@@ -89,6 +125,15 @@ impl World {
                 self.after(SECOND, Event::Claim(ci));
             }
             _ => {}
+        }
+    }
+
+    /// One look, or many.
+    fn short_or_long(&mut self) -> u64 {
+        if self.random.chance(600) {
+            self.random.range(SECOND, 25 * SECOND)
+        } else {
+            self.random.range(MINUTE, 15 * MINUTE)
         }
     }
 
@@ -124,7 +169,44 @@ impl World {
         }
     }
 
+    /// Half of a builder's workers are gone, or a few more.
+    fn kill_half(&mut self, ci: usize) {
+        self.fault(Fault::HalfPoolDown);
+        let builder = self.random.index(self.cis[ci].builders.len());
+        let serves = |one: &super::ci::Worker| one.serves.contains(&builder);
+        let pool: Vec<usize> = (0..self.cis[ci].workers.len())
+            .filter(|place| serves(&self.cis[ci].workers[*place]))
+            .collect();
+        for worker in pool.iter().take(pool.len().div_ceil(2)) {
+            let notice = self.random.range(0, MINUTE);
+            let back = self.random.range(10 * MINUTE, 50 * MINUTE);
+            self.kill(ci, *worker, notice, back);
+        }
+    }
+
+    /// What runs on a worker that is well.
+    fn running(&self, ci: usize) -> Vec<u64> {
+        let workers = self.cis[ci].workers.iter();
+        let busy = workers.filter(|worker| worker.health == Health::Well);
+        busy.filter_map(|worker| worker.run)
+            .filter(|id| {
+                let request = self.cis[ci].requests.get(id);
+                request.is_some_and(|request| request.stage == Stage::Running)
+            })
+            .collect()
+    }
+
+    /// Everything that runs ends without a result.
+    pub fn runs_die(&mut self, ci: usize) {
+        for id in self.running(ci) {
+            self.end_run(ci, id, RunEnd::Exception);
+        }
+    }
+
     fn kill(&mut self, ci: usize, worker: usize, notice: u64, back: u64) {
+        // What nobody uses, nobody waits for.
+        let busy = self.cis[ci].workers[worker].run.is_some();
+        let notice = if busy { notice } else { 0 };
         self.cis[ci].workers[worker].health = Health::Dead;
         self.after(notice, Event::Notice { ci, worker });
         self.after(notice + back, Event::Revive { ci, worker });
@@ -167,10 +249,14 @@ impl World {
         self.after(SECOND, Event::Claim(ci));
     }
 
-    fn freeze_one(&mut self, ci: usize) {
-        let busy = self.random.chance(850);
+    /// A busy worker, or an idle one that is found out when it is given work.
+    fn freeze_one(&mut self, ci: usize, fault: Fault) {
+        let busy = fault == Fault::WorkerFrozen;
         if let Some(worker) = self.some_worker(ci, busy) {
-            self.fault(Fault::WorkerFrozen);
+            if !busy && self.cis[ci].workers[worker].run.is_some() {
+                return;
+            }
+            self.fault(fault);
             self.cis[ci].workers[worker].health = Health::Frozen;
             let pause = self.random.range(3 * MINUTE, 2 * HOUR);
             self.after(pause, Event::Thaw { ci, worker });
@@ -195,6 +281,11 @@ impl World {
         {
             let tries = request.tries;
             let late = self.now.saturating_sub(request.beat) > 20 * MINUTE;
+            if late && self.weather.set.without.contains(&Fault::LateResult) {
+                // Its machine is restarted instead.
+                self.revive(ci, worker);
+                return;
+            }
             if late {
                 self.fault(Fault::LateResult);
             }
@@ -219,12 +310,7 @@ impl World {
     }
 
     fn end_one(&mut self, ci: usize, fault: Fault, end: RunEnd) {
-        let running: Vec<u64> = self.cis[ci]
-            .requests
-            .iter()
-            .filter(|(_, request)| request.stage == Stage::Running)
-            .map(|(id, _)| *id)
-            .collect();
+        let running = self.running(ci);
         if let Some(id) = self.random.pick(&running).copied() {
             self.fault(fault);
             self.end_run(ci, id, end);
@@ -244,17 +330,32 @@ impl World {
         }
     }
 
-    fn master_down(&mut self, ci: usize) {
-        if !self.cis[ci].up {
+    fn freeze_master(&mut self, ci: usize) {
+        if !self.cis[ci].up || self.cis[ci].frozen_until.is_some() {
             return;
         }
-        self.fault(Fault::MasterDown);
+        self.fault(Fault::MasterFrozen);
+        let pause = self.random.range(30 * SECOND, 30 * MINUTE);
+        self.cis[ci].frozen_until = Some(self.now + pause);
+        self.after(pause, Event::MasterUp(ci));
+    }
+
+    fn master_down(&mut self, ci: usize, fault: Fault) {
+        if !self.cis[ci].up || self.cis[ci].frozen_until.is_some() {
+            return;
+        }
+        self.fault(fault);
         self.cis[ci].up = false;
         for worker in 0..self.cis[ci].workers.len() {
             self.cis[ci].workers[worker].connected = false;
             if let Some(run) = self.cis[ci].workers[worker].run {
-                // After its restart the master tries again what it was at.
-                self.cis[ci].requeue(run);
+                if fault == Fault::MasterStopped && self.random.chance(500) {
+                    // It has the time to end what it was at.
+                    self.cis[ci].end(self.now, run, RunEnd::Cancelled);
+                } else {
+                    // After its restart it tries again what it was at.
+                    self.cis[ci].requeue(run);
+                }
             }
         }
         let pause = self.random.range(20 * SECOND, 12 * MINUTE);
@@ -263,6 +364,10 @@ impl World {
 
     /// A master is back, and soon its workers.
     pub fn master_up(&mut self, ci: usize) {
+        if self.cis[ci].frozen_until.take().is_some() {
+            self.after(SECOND, Event::Claim(ci));
+            return;
+        }
         self.cis[ci].up = true;
         for worker in 0..self.cis[ci].workers.len() {
             if self.cis[ci].workers[worker].health == Health::Well {
@@ -272,17 +377,12 @@ impl World {
         }
     }
 
-    fn restart_bot(&mut self, bot: usize) {
+    fn restart_bot(&mut self, bot: usize, fault: Fault, pause: u64) {
         if !self.bots[bot].up {
             return;
         }
-        self.fault(Fault::BotRestart);
+        self.fault(fault);
         self.bots[bot].up = false;
-        let pause = if self.random.chance(600) {
-            self.random.range(2 * SECOND, 30 * SECOND)
-        } else {
-            self.random.range(MINUTE, 12 * MINUTE)
-        };
         self.after(pause, Event::BotUp(bot));
     }
 
@@ -375,6 +475,29 @@ impl World {
         }
     }
 
+    /// Something that is more important than all that waits.
+    fn urgent_pull(&mut self) {
+        let new = |world: &Self, repo: usize, pull: u64| {
+            let state = world.repos[repo].states.get(&pull);
+            state.is_some_and(|state| state.status == Status::None && state.priority < 10)
+        };
+        if let Some((repo, pull)) = self.some_pull(new) {
+            self.fault(Fault::UrgentPull);
+            if let Some(state) = self.repos[repo].states.get_mut(&pull) {
+                state.priority = 10;
+            }
+            let patience = PATIENCE;
+            self.after(
+                0,
+                Event::Approve {
+                    repo,
+                    pull,
+                    patience,
+                },
+            );
+        }
+    }
+
     /// A reviewer approves, and comes back if the bot did not take it.
     pub fn person_approves(&mut self, repo: usize, pull: u64, patience: u32) {
         let Some(on_github) = self.github.pulls.get_mut(&pull).filter(|pull| pull.open) else {
@@ -428,6 +551,9 @@ impl World {
             &mut self.views.unasked,
             &mut self.views.blink,
             &mut self.views.bot_unreachable,
+            &mut self.views.ci_errors,
+            &mut self.views.bot_errors,
+            &mut self.views.locked,
         ] {
             for end in ends.values_mut() {
                 *end = soon.min(*end);

@@ -1,6 +1,6 @@
 //! What happened in a run: faults by kind, requests by kind, and a hash of everything in its order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 
 use ci_watchdog::model::StepKind;
@@ -33,26 +33,36 @@ faults! {
     // Workers and runs.
     WorkerKilled,
     WorkerLossUnnoticed,
+    NoSuccessor,
     WorkerFrozen,
+    IdleWorkerFrozen,
     LateResult,
     WorkerPaused,
     PoolDown,
-    NoSuccessor,
+    HalfPoolDown,
+    DeathSeries,
     RunException,
     RunCancelled,
     QueuedCancelled,
     FlakyRed,
     LongSilence,
-    // Providers as they are seen.
-    MasterDown,
+    // Masters, and providers as they are seen.
+    MasterStopped,
+    MasterKilled,
+    MasterFrozen,
     ProviderUnreachable,
-    ProbeFailed,
+    ProviderErrors,
     HistoryPartial,
     HistoryUnasked,
     Blink,
     // The bot and GitHub.
     BotRestart,
+    BotDownLong,
+    MessageWhileDown,
     BotUnreachable,
+    BotErrors,
+    DatabaseLocked,
+    WriteLost,
     TornBot,
     GithubDown,
     QuotaLow,
@@ -66,9 +76,13 @@ faults! {
     EffectSlow,
     // People.
     PersonRetry,
+    RetryJustBefore,
+    RetryAtOnce,
+    RetryJustAfter,
     PersonCloses,
     PersonPushes,
     PersonTries,
+    UrgentPull,
     Crowd,
     // Ourselves.
     CrashInLook,
@@ -78,9 +92,45 @@ faults! {
     CrashAfterOutcome,
     CrashAfterClosing,
     LateTick,
+    Stopped,
     SuspendBeforeRequest,
+    WallClockSteps,
     SlowLook,
     JournalFails,
+    Reload,
+}
+
+/// Kinds of fault that are forced on, and kinds that are off, over what the seed says.
+#[derive(Clone, Debug, Default)]
+pub struct FaultSet {
+    /// These may strike in every seed.
+    pub with: BTreeSet<Fault>,
+    /// These never strike.
+    pub without: BTreeSet<Fault>,
+}
+
+impl FaultSet {
+    /// From lists of names with commas between them.
+    ///
+    /// # Errors
+    ///
+    /// A name that is none.
+    pub fn parse(with: &str, without: &str) -> Result<Self, String> {
+        let list = |names: &str| -> Result<BTreeSet<Fault>, String> {
+            let names = names.split(',').map(str::trim);
+            names.filter(|name| !name.is_empty()).map(fault).collect()
+        };
+        Ok(Self {
+            with: list(with)?,
+            without: list(without)?,
+        })
+    }
+}
+
+fn fault(name: &str) -> Result<Fault, String> {
+    let named = |fault: &&Fault| format!("{fault:?}") == name;
+    let found = Fault::ALL.iter().find(named).copied();
+    found.ok_or_else(|| format!("{name} is no kind of fault; there are {:?}", Fault::ALL))
 }
 
 /// Counts and a hash.

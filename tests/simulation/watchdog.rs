@@ -8,6 +8,7 @@ use ci_watchdog::decision::health::Tick;
 use ci_watchdog::decision::ledger::Routes;
 use ci_watchdog::decision::plan::Attempt;
 use ci_watchdog::decision::policy::{Mode, Policy};
+use ci_watchdog::decision::watched::WatchedTime;
 use ci_watchdog::decision::{Core, Decision, Look, Setup};
 use ci_watchdog::model::{Effect, Moment, Outcome, Record, RemedyRow, Sighting, Step, StepKind};
 
@@ -16,7 +17,7 @@ use super::eyes;
 use super::journal::{Journal, Refusal};
 use super::referee::Referee;
 use super::tally::Fault;
-use super::world::{HOUR, MINUTE, SECOND, World};
+use super::world::{HOUR, MINUTE, Message, SECOND, World};
 
 /// The longest that one look at a source may take.
 const PROBE_DEADLINE: Duration = Duration::from_secs(20);
@@ -36,9 +37,7 @@ pub struct Watchdog {
     setup: Setup,
     journal: Journal,
     journal_heals: u64,
-    watched: Moment,
-    /// Real time up to which watched time was taken.
-    boot: u64,
+    watched: WatchedTime,
     looked: Moment,
     clock_saved: Moment,
     unsaved: VecDeque<Sighting>,
@@ -61,8 +60,7 @@ impl Watchdog {
             setup,
             journal,
             journal_heals: 0,
-            watched: Moment::ZERO,
-            boot: world.now,
+            watched: WatchedTime::resume(Moment::ZERO, world.boot_clock()),
             looked: Moment::ZERO,
             clock_saved: Moment::ZERO,
             unsaved: VecDeque::new(),
@@ -73,12 +71,17 @@ impl Watchdog {
 
     /// Sleeps and ticks once; after a crash it starts anew instead.
     pub fn go_on(&mut self, world: &mut World, referee: &mut Referee) -> Option<Decision> {
-        let pause = millis(self.policy.tick);
-        let extra = if world.strikes(Fault::LateTick) {
-            world.random.range(25 * SECOND, 2 * HOUR)
-        } else {
-            0
-        };
+        let mut pause = millis(self.policy.tick);
+        let mut extra = 0;
+        if world.strikes(Fault::LateTick) {
+            extra = world.random.range(25 * SECOND, HOUR);
+        } else if world.strikes(Fault::Stopped) {
+            extra = world.random.range(2 * HOUR, 10 * HOUR);
+        } else if world.strikes(Fault::Reload) {
+            // It looks at once by what it has read.
+            pause = world.random.below(SECOND);
+            self.core.configure(self.policy.clone(), self.setup.clone());
+        }
         world.run_until(world.now + pause + extra);
         self.slept = self.policy.tick;
         world.tally.ticks += 1;
@@ -102,10 +105,9 @@ impl Watchdog {
             &self.journal.records,
             now,
         );
-        self.watched = now;
+        self.watched = WatchedTime::resume(now, world.boot_clock());
         self.looked = now;
         self.clock_saved = now;
-        self.boot = world.now;
         self.unsaved.clear();
         self.journal_error = false;
         self.slept = Duration::ZERO;
@@ -135,6 +137,9 @@ impl Watchdog {
         self.settle(world, now)?;
         let decision = self.core.decide(now, Look::Tick);
         referee.check_tick(world, &self.journal, &decision, now);
+        if self.journal_error && !decision.plan.attempts.is_empty() {
+            world.break_rule("something is planned that cannot be written down".to_owned());
+        }
         for attempt in &decision.plan.attempts {
             self.act(world, referee, attempt)?;
         }
@@ -149,6 +154,10 @@ impl Watchdog {
     ) -> Result<(), Died> {
         let mut first = true;
         for step in &attempt.steps {
+            let retries = step.kind() == StepKind::Retry;
+            if retries && world.strikes(Fault::RetryJustBefore) {
+                person_retries(world, attempt);
+            }
             let Some(now) = self.look_again(world, referee, attempt)? else {
                 return Ok(());
             };
@@ -233,10 +242,16 @@ impl Watchdog {
             let pause = world.random.range(2 * SECOND, 20 * MINUTE);
             world.run_until(world.now + pause);
         }
+        let retries = step.kind() == StepKind::Retry;
+        if retries && world.strikes(Fault::RetryAtOnce) {
+            person_retries(world, attempt);
+            let pause = world.random.below(4 * SECOND);
+            world.run_until(world.now + pause);
+        }
         let outcome = if world.now - looked > millis(Policy::ACT_DEADLINE) {
             Outcome::NotSent("its act deadline passed".to_owned())
         } else {
-            self.deliver(world, referee, &intent)
+            self.deliver(world, referee, &intent, looked)
         };
         world.tell(format_args!(
             "{} {} ({}): {}",
@@ -247,11 +262,14 @@ impl Watchdog {
         ));
         let sent = (step.kind(), outcome.as_str());
         *world.tally.requests.entry(sent).or_default() += 1;
+        if retries && world.strikes(Fault::RetryJustAfter) {
+            person_retries(world, attempt);
+        }
         if world.strikes(Fault::CrashAfterRequest) {
             return Err(Died);
         }
         let late = self.advance(world, Policy::HTTP_TIMEOUT + SEND_SLACK);
-        let at = self.watched;
+        let at = self.watched.now();
         match self.journal.outcome(id, at, outcome.clone()) {
             Ok(()) => self.core.record(&Record::Outcome {
                 id,
@@ -272,6 +290,7 @@ impl Watchdog {
         world: &mut World,
         referee: &mut Referee,
         intent: &ci_watchdog::model::Intent,
+        looked: u64,
     ) -> Outcome {
         let target = &intent.attempt.target;
         let bot = world.bots.iter().position(|one| &one.name == target.bot());
@@ -287,7 +306,7 @@ impl Watchdog {
             return Outcome::NotSent("no such repository".to_owned());
         };
         let (outcome, took) = world.request(bot, repo, intent);
-        referee.sent(world, intent, &outcome);
+        referee.sent(world, intent, &outcome, looked);
         world.run_until(world.now + took);
         outcome
     }
@@ -314,7 +333,7 @@ impl Watchdog {
             seen.push((bot, look));
         }
         let late = self.advance(world, PROBE_DEADLINE);
-        self.looked = self.watched;
+        self.looked = self.watched.now();
         seen.sort_by_key(|(bot, _)| *bot);
         for (bot, look) in seen {
             match &look {
@@ -368,11 +387,9 @@ impl Watchdog {
     /// Watched time goes on over something that was expected to take so long at most; whether it
     /// took longer than that and the slack.
     fn advance(&mut self, world: &World, expected: Duration) -> bool {
-        let elapsed = Duration::from_millis(world.now - self.boot);
-        self.boot = world.now;
-        let late = elapsed > expected + self.policy.lateness_max();
-        self.watched = self.watched + if late { expected } else { elapsed };
-        late
+        let slack = self.policy.lateness_max();
+        let boot = world.boot_clock();
+        self.watched.advance(boot, expected, slack).late.is_some()
     }
 
     fn keep_journal(&mut self, world: &mut World, now: Moment) {
@@ -468,6 +485,16 @@ impl Watchdog {
             }
         }
         Ok(())
+    }
+}
+
+/// A person sends the same command as the watchdog.
+fn person_retries(world: &mut World, attempt: &Attempt) {
+    let repo = attempt.id.target.repo();
+    let place = world.repos.iter().position(|one| &one.label == repo);
+    let pull = attempt.id.target.build().map(|build| build.key.pull);
+    if let (Some(repo), Some(pull)) = (place, pull) {
+        world.post(Message::Retry { repo, pull });
     }
 }
 

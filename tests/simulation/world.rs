@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
-use super::bot::{Bot, Packet, Repo};
+use super::bot::{Bot, Packet, Repo, Status};
 use super::ci::{Ci, Stage};
 use super::github::{Commit, Github};
 use super::random::Random;
-use super::tally::{Fault, Tally};
+use super::tally::{Fault, FaultSet, Tally};
 
 /// Milliseconds in a second.
 pub const SECOND: u64 = 1000;
@@ -21,6 +22,8 @@ pub const HOUR: u64 = 60 * MINUTE;
 pub struct World {
     /// Real time, ms.
     pub now: u64,
+    /// How far the wall clock is from it, ms.
+    pub wall_is_off: i64,
     /// The source of chance.
     pub random: Random,
     /// What happened.
@@ -54,6 +57,8 @@ pub struct Weather {
     pub calm: bool,
     /// By kind.
     pub rates: BTreeMap<Fault, u64>,
+    /// What is forced on or off.
+    pub set: FaultSet,
 }
 
 /// Until when the watchdog's view of a source is spoilt, by the place of the source.
@@ -61,6 +66,8 @@ pub struct Weather {
 pub struct Views {
     /// A CI system does not answer.
     pub ci_unreachable: BTreeMap<usize, u64>,
+    /// It answers with errors.
+    pub ci_errors: BTreeMap<usize, u64>,
     /// It answers its history in part.
     pub partial: BTreeMap<usize, u64>,
     /// It is not asked for its history.
@@ -69,6 +76,10 @@ pub struct Views {
     pub blink: BTreeMap<usize, u64>,
     /// A bot does not answer the watchdog.
     pub bot_unreachable: BTreeMap<usize, u64>,
+    /// It answers with errors.
+    pub bot_errors: BTreeMap<usize, u64>,
+    /// Its database is locked.
+    pub locked: BTreeMap<usize, u64>,
 }
 
 /// A message on its way.
@@ -136,6 +147,7 @@ pub enum Event {
         worker: usize,
     },
     MasterUp(usize),
+    RunsDie(usize),
     BotUp(usize),
     GithubUp,
     QuotaBack,
@@ -149,10 +161,30 @@ pub enum Event {
     Strike(Fault),
 }
 
+impl Message {
+    /// The fault that loses it.
+    fn loss(&self) -> Option<Fault> {
+        match self {
+            Self::Push { .. } => Some(Fault::LostPush),
+            Self::Packet {
+                packet: Packet::Started { .. },
+                ..
+            } => Some(Fault::LostStarted),
+            Self::Packet {
+                packet: Packet::Finished { .. },
+                ..
+            } => Some(Fault::LostFinished),
+            Self::Closed { .. } => Some(Fault::LostClosed),
+            Self::Synchronize { .. } => Some(Fault::LostSynchronize),
+            Self::Rebuild { .. } | Self::Retry { .. } | Self::Try { .. } => None,
+        }
+    }
+}
+
 impl Weather {
     /// How often this goes wrong now.
     pub fn rate(&self, fault: Fault) -> u64 {
-        if self.calm {
+        if self.calm || self.set.without.contains(&fault) {
             0
         } else {
             self.rates.get(&fault).copied().unwrap_or(0)
@@ -165,6 +197,7 @@ impl World {
     pub fn new(seed: u64, verbose: bool) -> Self {
         Self {
             now: 0,
+            wall_is_off: 0,
             random: Random::new(seed),
             tally: Tally::new(verbose),
             weather: Weather::default(),
@@ -179,6 +212,16 @@ impl World {
             agenda: BTreeMap::new(),
             sequence: 0,
         }
+    }
+
+    /// The clock that counts suspend, since boot.
+    pub fn boot_clock(&self) -> Duration {
+        Duration::from_millis(self.now)
+    }
+
+    /// The wall clock, since the world began; it may be set.
+    pub fn wall_clock(&self) -> Duration {
+        Duration::from_millis(self.now.saturating_add_signed(self.wall_is_off))
     }
 
     /// Lets everything happen that is due up to then.
@@ -213,6 +256,7 @@ impl World {
             | Event::Thaw { .. }
             | Event::Unpause { .. }
             | Event::MasterUp(_)
+            | Event::RunsDie(_)
             | Event::GithubUp
             | Event::QuotaBack
             | Event::TreeOpens(_)
@@ -265,21 +309,7 @@ impl World {
 
     /// The same, so much later.
     pub fn post_after(&mut self, later: u64, message: Message) {
-        let loss = match &message {
-            Message::Push { .. } => Some(Fault::LostPush),
-            Message::Packet {
-                packet: Packet::Started { .. },
-                ..
-            } => Some(Fault::LostStarted),
-            Message::Packet {
-                packet: Packet::Finished { .. },
-                ..
-            } => Some(Fault::LostFinished),
-            Message::Closed { .. } => Some(Fault::LostClosed),
-            Message::Synchronize { .. } => Some(Fault::LostSynchronize),
-            Message::Rebuild { .. } | Message::Retry { .. } | Message::Try { .. } => None,
-        };
-        if loss.is_some_and(|loss| self.strikes(loss)) {
+        if message.loss().is_some_and(|loss| self.strikes(loss)) {
             return;
         }
         let usual = match &message {
@@ -302,11 +332,49 @@ impl World {
         }
     }
 
+    /// Whether a bot is down, so that a message does not reach it: it is lost, or sent once more.
+    fn misses(&mut self, bot: usize, message: &Message) -> bool {
+        if self.bots[bot].up {
+            return false;
+        }
+        let loss = message.loss();
+        let lost = loss.is_some_and(|loss| self.weather.rate(loss) > 0);
+        if lost && self.weather.rate(Fault::MessageWhileDown) > 0 {
+            self.fault(Fault::MessageWhileDown);
+        } else if loss.is_some() {
+            self.after(MINUTE / 2, Event::Message(message.clone()));
+        }
+        true
+    }
+
     fn deliver(&mut self, message: Message) {
+        let bot = match &message {
+            Message::Packet { bot, .. } => Some(*bot),
+            Message::Closed { repo, .. }
+            | Message::Synchronize { repo, .. }
+            | Message::Retry { repo, .. }
+            | Message::Try { repo, .. } => Some(self.repos[*repo].bot),
+            Message::Push { .. } | Message::Rebuild { .. } => None,
+        };
+        if bot.is_some_and(|bot| self.misses(bot, &message)) {
+            return;
+        }
         match message {
             Message::Push { repo, commit, try_ } => {
                 let ci = self.repos[repo].ci;
+                if let Some(thaws) = self.cis[ci].frozen_until {
+                    // It is accepted, and taken in later.
+                    let later = thaws.saturating_sub(self.now) + SECOND;
+                    self.after(later, Event::Message(Message::Push { repo, commit, try_ }));
+                    return;
+                }
                 if !self.cis[ci].up {
+                    // Lost as any other, or found by a poller.
+                    if self.weather.rate(Fault::LostPush) > 0 {
+                        self.fault(Fault::LostPush);
+                    } else {
+                        self.after(MINUTE, Event::Message(Message::Push { repo, commit, try_ }));
+                    }
                     return;
                 }
                 let builders = self.repos[repo].expected(try_).to_vec();
@@ -324,30 +392,23 @@ impl World {
                 self.after(SECOND, Event::Claim(ci));
             }
             Message::Packet { bot, packet } => {
-                if self.bots[bot].up {
-                    // What a crash leaves half done is part of the world.
-                    let _ = self.packets(bot, &[packet]);
-                }
+                // What a crash leaves half done is part of the world.
+                let _ = self.packets(bot, &[packet]);
             }
             Message::Closed { repo, pull } => {
-                if self.bots[self.repos[repo].bot].up {
-                    let _ = self.closed(repo, pull);
-                }
+                let _ = self.closed(repo, pull);
             }
             Message::Synchronize { repo, pull, head } => {
-                let bot = self.repos[repo].bot;
-                if self.bots[bot].up {
-                    let fork = self.bots[bot].fork;
-                    self.repos[repo].head_advanced(fork, pull, head);
-                }
+                let fork = self.bots[self.repos[repo].bot].fork;
+                self.repos[repo].head_advanced(fork, pull, head);
             }
             Message::Retry { repo, pull } => {
-                if self.bots[self.repos[repo].bot].up {
-                    let _ = self.retry(repo, pull);
-                }
+                let _ = self.retry(repo, pull);
             }
             Message::Try { repo, pull } => {
-                if self.bots[self.repos[repo].bot].up {
+                // A person who sees that it was approved meanwhile does not try it.
+                let state = self.repos[repo].states.get(&pull);
+                if state.is_some_and(|state| state.status == Status::None && !state.approved) {
                     let _ = self.try_pull(repo, pull);
                 }
             }
@@ -367,6 +428,7 @@ impl World {
                 self.claim(ci);
             }
             Event::MasterUp(ci) => self.master_up(ci),
+            Event::RunsDie(ci) => self.runs_die(ci),
             Event::BotUp(bot) => {
                 if !self.boot(bot) {
                     self.after(MINUTE, Event::BotUp(bot));
