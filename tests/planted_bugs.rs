@@ -1,6 +1,7 @@
 //! A simulator that never fails proves nothing: it must catch every bug that is planted in the core.
 //!
-//! Each file in `tests/simulation/bugs` plants one, by replacing a piece of text that occurs once.
+//! Each file in `tests/simulation/bugs` plants one, by replacing a piece of text that occurs once. Where it
+//! names kinds of fault, only they make the bug show: with them it is caught, and without them it passes.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,21 +9,27 @@
     reason = "what goes wrong in a test fails it"
 )]
 
+mod core_alone;
+
+use std::collections::BTreeSet;
+use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::Mutex;
 
+use core_alone::{Copy, Edit, root, text};
 use serde::Deserialize;
 
 /// Seeds in which a bug must be caught.
 const SEEDS: &str = "3000";
-/// Seeds in which the untouched core must pass.
-const UNTOUCHED_SEEDS: &str = "200";
+/// Seeds in which it must pass without the kinds of fault that it names; `CI_WATCHDOG_PLANTED_SEEDS` sets
+/// another number, as the long tests do.
+const SEEDS_WITHOUT: &str = "50";
+/// Kinds of fault, at least, each with a bug that needs it alone.
+const KINDS: usize = 20;
 /// Bugs that are built and run at a time.
 const AT_ONCE: usize = 2;
-/// What the core is built with.
-const CRATES: [&str; 3] = ["serde", "thiserror", "humantime"];
 
 /// One planted bug.
 #[derive(Debug, Deserialize)]
@@ -30,6 +37,17 @@ const CRATES: [&str; 3] = ["serde", "thiserror", "humantime"];
 struct Bug {
     /// What it gets wrong.
     why: String,
+    /// The kinds of fault that make it show; none: many do.
+    #[serde(default)]
+    faults: BTreeSet<String>,
+    /// Where there are several, why one alone is not enough to tell: to the core they are the same.
+    same: Option<String>,
+    /// More kinds that are forced on while it is to be caught, so that it takes fewer seeds.
+    #[serde(default)]
+    with: BTreeSet<String>,
+    /// The seed from which it is looked for: what shows in one of a thousand is found sooner.
+    #[serde(default)]
+    from: u64,
     /// Where it is planted.
     file: PathBuf,
     /// What is replaced; it must occur once.
@@ -38,44 +56,35 @@ struct Bug {
     replace: String,
 }
 
-/// A crate of the core and its simulator alone, so that one build takes a second.
-struct Copy {
-    folder: PathBuf,
-}
-
 #[test]
-fn the_simulator_catches_every_planted_bug_and_passes_the_untouched_core() {
-    let bugs = bugs();
-    assert!(
-        bugs.len() > 12,
-        "the bugs are not where they are looked for"
-    );
+fn the_simulator_catches_every_planted_bug() {
+    let only = env::var("CI_WATCHDOG_PLANTED").ok();
+    let mut bugs = bugs();
+    bugs.retain(|(name, _)| only.as_ref().is_none_or(|only| name.contains(only)));
     let queue = Mutex::new(bugs.iter());
     let missed: Mutex<Vec<String>> = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for place in 0..AT_ONCE {
             let (queue, missed) = (&queue, &missed);
             scope.spawn(move || {
-                let copy = Copy::new(place);
-                if place == 0 {
-                    copy.fill();
-                    let passed = copy.simulate(UNTOUCHED_SEEDS);
-                    if !passed.status.success() {
-                        missed
-                            .lock()
-                            .unwrap()
-                            .push(format!("the untouched core fails:\n{}", text(&passed)));
-                    }
-                }
+                let copy = Copy::new(&format!("planted-{place}"));
                 while let Some((name, bug)) = next(queue) {
                     copy.fill();
-                    copy.plant(name, bug);
-                    match caught(&copy.simulate(SEEDS)) {
+                    copy.plant(
+                        name,
+                        &Edit {
+                            file: &bug.file,
+                            find: &bug.find,
+                            replace: &bug.replace,
+                        },
+                    );
+                    match try_bug(&copy, bug) {
                         Ok(by) => println!("{name}: {by}"),
-                        Err(why) => missed
-                            .lock()
-                            .unwrap()
-                            .push(format!("{name} ({}): {why}", bug.why)),
+                        Err(why) => {
+                            let why = format!("{name} ({}): {why}", bug.why);
+                            println!("{why}");
+                            missed.lock().unwrap().push(why);
+                        }
                     }
                 }
             });
@@ -83,6 +92,34 @@ fn the_simulator_catches_every_planted_bug_and_passes_the_untouched_core() {
     });
     let missed = missed.into_inner().unwrap();
     assert!(missed.is_empty(), "{}", missed.join("\n\n"));
+}
+
+#[test]
+fn kinds_of_fault_have_bugs_of_their_own() {
+    let bugs = bugs();
+    let kinds = kinds();
+    let mut alone = BTreeSet::new();
+    let mut named = BTreeSet::new();
+    for (name, bug) in &bugs {
+        for fault in bug.faults.iter().chain(&bug.with) {
+            assert!(kinds.contains(fault), "{name}: {fault} is no kind of fault");
+        }
+        assert_eq!(bug.faults.len() > 1, bug.same.is_some(), "{name}: same");
+        named.extend(bug.faults.clone());
+        if bug.faults.len() == 1 {
+            alone.extend(bug.faults.clone());
+        }
+    }
+    let rest: Vec<&String> = kinds.difference(&named).collect();
+    println!(
+        "{} bugs; {} kinds of fault: {} have a bug that needs them alone, {} share one, and these have \
+         none of their own: {rest:?}",
+        bugs.len(),
+        kinds.len(),
+        alone.len(),
+        named.len() - alone.len()
+    );
+    assert!(alone.len() >= KINDS, "{alone:?}");
 }
 
 #[test]
@@ -102,6 +139,35 @@ fn a_bug_that_changes_nothing_is_not_caught() {
         caught(&not_built).is_err(),
         "a bug that does not compile is none"
     );
+}
+
+/// By what a bug was caught with its faults, after which it must pass without them.
+fn try_bug(copy: &Copy, bug: &Bug) -> Result<String, String> {
+    let list = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(",");
+    let with = list(&bug.faults.union(&bug.with).cloned().collect());
+    let by = caught(&copy.simulate(&[
+        ("CI_WATCHDOG_SEEDS", SEEDS),
+        ("CI_WATCHDOG_FROM", &bug.from.to_string()),
+        ("CI_WATCHDOG_FIRST", "1"),
+        ("CI_WATCHDOG_WITH", &with),
+    ]))?;
+    if bug.faults.is_empty() {
+        return Ok(by);
+    }
+    let seeds = env::var("CI_WATCHDOG_PLANTED_SEEDS").unwrap_or_else(|_| SEEDS_WITHOUT.to_owned());
+    let passed = copy.simulate(&[
+        ("CI_WATCHDOG_SEEDS", &seeds),
+        ("CI_WATCHDOG_FIRST", "1"),
+        ("CI_WATCHDOG_WITHOUT", &list(&bug.faults)),
+    ]);
+    if !passed.status.success() {
+        let why = caught(&passed).unwrap_or_else(|why| why);
+        return Err(format!("caught without {:?} too: {why}", bug.faults));
+    }
+    Ok(format!(
+        "{by}; not without {} in {seeds} seeds",
+        list(&bug.faults)
+    ))
 }
 
 fn next<'a>(queue: &Mutex<impl Iterator<Item = &'a (String, Bug)>>) -> Option<(&'a str, &'a Bug)> {
@@ -124,18 +190,6 @@ fn caught(output: &Output) -> Result<String, String> {
     }
 }
 
-fn text(output: &Output) -> String {
-    format!(
-        "{}\n{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    )
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 fn bugs() -> Vec<(String, Bug)> {
     let mut bugs: Vec<(String, Bug)> = fs::read_dir(root().join("tests/simulation/bugs"))
         .unwrap()
@@ -151,108 +205,14 @@ fn bugs() -> Vec<(String, Bug)> {
     bugs
 }
 
-impl Copy {
-    /// Kept from run to run, so that only what changed is built again.
-    fn new(place: usize) -> Self {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("planted-{place}"));
-        fs::create_dir_all(folder.join("src")).unwrap();
-        fs::create_dir_all(folder.join("tests")).unwrap();
-        let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
-        fs::write(folder.join("Cargo.toml"), manifest(&lock)).unwrap();
-        fs::write(folder.join("Cargo.lock"), lock).unwrap();
-        let modules = "//! The pure core alone.\npub mod decision;\npub mod model;\n";
-        write(&folder.join("src/lib.rs"), modules);
-        Self { folder }
-    }
-
-    /// The core and the simulator as they are.
-    fn fill(&self) {
-        for part in ["src/model", "src/decision", "tests/simulation"] {
-            copy(&root().join(part), &self.folder.join(part));
-        }
-        let test = fs::read_to_string(root().join("tests/simulation.rs")).unwrap();
-        write(&self.folder.join("tests/simulation.rs"), &test);
-    }
-
-    fn plant(&self, name: &str, bug: &Bug) {
-        let path = self.folder.join(&bug.file);
-        let sound = fs::read_to_string(&path).unwrap();
-        let times = sound.matches(&bug.find).count();
-        assert_eq!(
-            times,
-            1,
-            "{name}: its text occurs {times} times in {}",
-            bug.file.display()
-        );
-        write(&path, &sound.replace(&bug.find, &bug.replace));
-    }
-
-    fn simulate(&self, seeds: &str) -> Output {
-        Command::new(env!("CARGO"))
-            .args(["test", "--offline", "--quiet", "--test", "simulation"])
-            .args(["every_seed_keeps_every_rule", "--", "--nocapture"])
-            .current_dir(&self.folder)
-            .env("CARGO_TARGET_DIR", self.folder.join("target"))
-            .env("CI_WATCHDOG_SEEDS", seeds)
-            .env("CI_WATCHDOG_FIRST", "1")
-            .env_remove("CI_WATCHDOG_SEED")
-            .env_remove("CARGO_INCREMENTAL")
-            .env_remove("RUSTFLAGS")
-            .output()
-            .unwrap()
-    }
-}
-
-/// The manifest of a copy, with the very versions that the core is shipped with.
-fn manifest(lock: &str) -> String {
-    let lock: toml::Table = toml::from_str(lock).unwrap();
-    let packages = lock["package"].as_array().unwrap();
-    let version = |name: &str| {
-        let package = packages
-            .iter()
-            .find(|package| package["name"].as_str() == Some(name))
-            .unwrap_or_else(|| panic!("{name} is not in Cargo.lock"));
-        package["version"].as_str().unwrap().to_owned()
-    };
-    let dependencies: Vec<String> = CRATES
-        .iter()
-        .map(|name| {
-            let version = version(name);
-            let features = if *name == "serde" {
-                "features = [\"derive\"]"
-            } else {
-                ""
-            };
-            let comma = if features.is_empty() { "" } else { ", " };
-            format!("{name} = {{ version = \"={version}\"{comma}{features} }}")
-        })
-        .collect();
-    format!(
-        "[package]\nname = \"ci-watchdog\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n\
-         [dependencies]\n{}\n\n\
-         [profile.test]\nopt-level = 1\ndebug = 0\nincremental = true\n\n\
-         [workspace]\n",
-        dependencies.join("\n")
-    )
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            write(&target, &fs::read_to_string(&path).unwrap());
-        }
-    }
-}
-
-/// Writes a file only where it changes, so that nothing is built again without need.
-fn write(path: &Path, text: &str) {
-    if fs::read_to_string(path).is_ok_and(|there| there == text) {
-        return;
-    }
-    fs::write(path, text).unwrap();
+/// The kinds of fault, as the simulator lists them.
+fn kinds() -> BTreeSet<String> {
+    let tally = fs::read_to_string(root().join("tests/simulation/tally.rs")).unwrap();
+    let list = tally.split_once("\nfaults! {\n").unwrap().1;
+    let list = list.split_once("\n}\n").unwrap().0;
+    let lines = list.lines().map(str::trim);
+    lines
+        .filter(|line| !line.starts_with("//"))
+        .map(|line| line.trim_end_matches(',').to_owned())
+        .collect()
 }

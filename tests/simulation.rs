@@ -4,6 +4,7 @@
 //! What the environment says, where it says something:
 //!
 //! - `CI_WATCHDOG_SEEDS=n`: how many seeds are run.
+//! - `CI_WATCHDOG_FROM=n`: the first of them, where it is not 0.
 //! - `CI_WATCHDOG_SEED=n`: that one alone, and its trace is printed.
 //! - `CI_WATCHDOG_FIRST=1`: the first broken rule ends the run.
 //! - `CI_WATCHDOG_WITH=Fault,…`: these kinds of fault may strike in every seed; of `tally.rs`.
@@ -71,7 +72,10 @@ fn every_seed_keeps_every_rule() {
     let alone = number("CI_WATCHDOG_SEED");
     let seeds = match alone {
         Some(seed) => seed..seed.saturating_add(1),
-        None => 0..number("CI_WATCHDOG_SEEDS").unwrap_or(SEEDS),
+        None => {
+            let from = number("CI_WATCHDOG_FROM").unwrap_or(0);
+            from..from.saturating_add(number("CI_WATCHDOG_SEEDS").unwrap_or(SEEDS))
+        }
     };
     let count = seeds.end - seeds.start;
     let first_only = number("CI_WATCHDOG_FIRST").is_some();

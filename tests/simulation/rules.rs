@@ -93,7 +93,7 @@ impl Referee {
             if seen.quota_low {
                 broken.push("little is left of GitHub's rate limit".to_owned());
             }
-            if seen.closed.contains(target.repo()) {
+            if target.repo().is_some_and(|repo| seen.closed.contains(repo)) {
                 broken.push("the tree is closed".to_owned());
             }
         }

@@ -491,7 +491,7 @@ impl Watchdog {
 /// A person sends the same command as the watchdog.
 fn person_retries(world: &mut World, attempt: &Attempt) {
     let repo = attempt.id.target.repo();
-    let place = world.repos.iter().position(|one| &one.label == repo);
+    let place = world.repos.iter().position(|one| Some(&one.label) == repo);
     let pull = attempt.id.target.build().map(|build| build.key.pull);
     if let (Some(repo), Some(pull)) = (place, pull) {
         world.post(Message::Retry { repo, pull });
