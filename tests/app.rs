@@ -191,7 +191,11 @@ impl Bot for FakeBot {
             };
             Ok(BotSnapshot {
                 repos: BTreeMap::from([("servo".into(), repo)]),
-                github: GithubState::NotConfigured,
+                github: if world.github_down {
+                    GithubState::Failed(silent())
+                } else {
+                    GithubState::NotConfigured
+                },
                 warnings: Vec::new(),
             })
         })

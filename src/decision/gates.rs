@@ -363,7 +363,7 @@ fn rerun_gate(
         .or_else(|| bot_gate(desk, key))
 }
 
-fn confirmed_gate(desk: Desk<'_>, build: &BuildJudgement) -> Option<Shut> {
+pub(super) fn confirmed_gate(desk: Desk<'_>, build: &BuildJudgement) -> Option<Shut> {
     let key = &build.id.key;
     let tracked = desk.ledger.build(key)?;
     let dead: Vec<Option<&BuilderName>> = if build.own == Some(Verdict::Orphaned) {
@@ -572,7 +572,7 @@ fn restarts_gate(desk: Desk<'_>, bot: &BotName, restart: &Restart) -> Option<Shu
 }
 
 /// While GitHub does not answer nobody knows whether the pull request is still open and at that head.
-fn github_gate(desk: Desk<'_>, key: &BuildKey) -> Option<Shut> {
+pub(super) fn github_gate(desk: Desk<'_>, key: &BuildKey) -> Option<Shut> {
     let (_, snapshot) = desk.ledger.bot(&key.bot)?.snapshot.as_ref()?;
     match &snapshot.github {
         GithubState::NotConfigured | GithubState::Good(_) => None,

@@ -1,11 +1,11 @@
 //! What people ask for by hand: the attempt for it, or why it cannot be.
 //!
-//! A person may do what the watchdog may do. Neither a pause nor a budget binds them, and a death
-//! need not have been found often enough. What must be so for the request to be right binds them
-//! too: the bot answers, nothing of the kind is in doubt, the journal can be written. Where something
-//! of the build may be alive, they are warned, and say that they mean it.
+//! A person may do what the watchdog may do. Neither a pause nor a budget binds them. What must be so
+//! for the request to be right binds them too: the bot answers, GitHub says that the pull request is
+//! open, nothing of the kind is in doubt, the journal can be written. Where something of the build may
+//! be alive, or was not found dead often enough yet, they are warned, and say that they mean it.
 
-use super::gates::{Shut, outdated_gate, request_gate};
+use super::gates::{Shut, confirmed_gate, github_gate, outdated_gate, request_gate};
 use super::judge::BuildJudgement;
 use super::plan::{Attempt, Desk, build_again, release_of_bot};
 use super::queues::QueueJudgement;
@@ -113,10 +113,16 @@ fn rebuild(
     let build = build.ok_or_else(|| gone(builds, id))?;
     understood(desk, &id.key.bot, StepKind::Retry)?;
     // A `retry` there would trip the bot on every later event.
-    if let Some(shut) = outdated_gate(desk, &id.key) {
+    let current = outdated_gate(desk, &id.key).or_else(|| github_gate(desk, &id.key));
+    if let Some(shut) = current {
         return Err(shut.into());
     }
-    let alive = (!build.rerun_is_lawful()).then(|| may_be_alive(build));
+    let alive = if build.rerun_is_lawful() {
+        let soon = confirmed_gate(desk, build);
+        soon.map(|shut| format!("it may only look dead: {}; ask again soon", shut.reason))
+    } else {
+        Some(may_be_alive(build))
+    };
     // What lives may report later, as what is only silent may.
     let forget = remedy == Remedy::Reset || alive.is_some();
     Ok((build_again(desk, build, remedy, forget), alive))

@@ -179,6 +179,61 @@ async fn what_lives_is_only_built_again_by_hand_where_that_is_meant() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_found_dead_by_few_looks_may_be_alive() {
+    let mut bench = Bench::new(Mode::Observe);
+    let mut report = bench.shared.report();
+    while !report
+        .builds
+        .first()
+        .is_some_and(|build| build.verdict.dead())
+    {
+        bench.run_for(Duration::from_secs(10)).await;
+        report = bench.shared.report();
+    }
+    let running = Running::start(bench);
+    let refusal = running.by_hand(Repair::Retry(build())).await.unwrap_err();
+    assert!(matches!(
+        refusal,
+        Refusal::Shut {
+            gate: Gate::LawOfReruns,
+            ..
+        }
+    ));
+    let why = refusal.reason();
+    assert!(
+        why.starts_with("it may only look dead: found dead in 2 looks"),
+        "{why}"
+    );
+    assert_eq!(running.sent(), []);
+    tokio::time::sleep(minutes(1)).await;
+    running.by_hand(Repair::Retry(build())).await.unwrap();
+    assert_eq!(running.sent(), [StepKind::ReleaseSlot, StepKind::Retry]);
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_built_again_by_hand_while_github_does_not_say_that_it_is_open() {
+    let mut bench = Bench::new(Mode::Observe);
+    bench.run_for(minutes(6)).await;
+    bench.change(|world| world.github_down = true);
+    let running = Running::start(bench);
+    for even_if_alive in [false, true] {
+        let refusal = running
+            .ask(Repair::Retry(build()), even_if_alive, false)
+            .await;
+        assert!(matches!(
+            refusal.unwrap_err(),
+            Refusal::Shut {
+                gate: Gate::GithubNotGood,
+                ..
+            }
+        ));
+    }
+    assert_eq!(running.sent(), []);
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_request_by_hand_is_looked_at_afresh() {
     let mut bench = Bench::new(Mode::Observe);
     bench.run_for(minutes(6)).await;
