@@ -6,8 +6,8 @@ use std::time::Duration;
 use ci_watchdog::decision::plan::Attempt;
 use ci_watchdog::decision::policy::Policy;
 use ci_watchdog::model::{
-    BuildId, BuildKey, BuilderName, Closing, Intent, IntentId, Moment, Outcome, ProviderName,
-    Record, Remedy, Sha, SightingCause, Step, StepKind, Target, WorkerName,
+    BuildId, BuildKey, BuilderName, Closing, Intent, IntentId, Moment, Order, Outcome,
+    ProviderName, Record, Remedy, Sha, SightingCause, Step, StepKind, Stop, Target, WorkerName,
 };
 
 use super::journal::Journal;
@@ -104,6 +104,56 @@ pub fn unsettled(journal: &Journal, intent: &Intent, now: Moment) -> Vec<String>
         }
     }
     broken
+}
+
+/// Which operator's stop an intent breaks.
+pub fn stopped(journal: &Journal, intent: &Intent, now: Moment) -> Option<String> {
+    let mut stops: Vec<&Stop> = Vec::new();
+    for record in &journal.records {
+        match record {
+            Record::Order(Order::Stop(stop)) => {
+                stops.retain(|one| (one.kind, &one.scope) != (stop.kind, &stop.scope));
+                stops.push(stop);
+            }
+            Record::Order(Order::Go { kind, scope, .. }) => stops.retain(|one| {
+                one.kind != *kind || scope.as_ref().is_some_and(|scope| scope != &one.scope)
+            }),
+            Record::Sighting(_)
+            | Record::Intent { .. }
+            | Record::Outcome { .. }
+            | Record::Closed { .. }
+            | Record::Finding(_)
+            | Record::Ending(_) => {}
+        }
+    }
+    let target = &intent.attempt.target;
+    let of_builder = |builder: &BuilderName| match target {
+        Target::Expectation { builder: one, .. } => one == builder,
+        Target::Build(_) | Target::Pull { .. } | Target::Queue { .. } | Target::Bot(_) => {
+            intent.zones.iter().any(|(_, one)| one == builder)
+        }
+    };
+    let binds = |stop: &&&Stop| {
+        let scope = &stop.scope;
+        let repo = scope.repo.as_ref();
+        stop.until.is_none_or(|until| now < until)
+            && repo.is_none_or(|repo| target.repo() == Some(repo))
+            && scope.pull.is_none_or(|pull| target.pull() == Some(pull))
+            && scope.builder.as_ref().is_none_or(of_builder)
+    };
+    let stop = stops.iter().find(binds)?;
+    Some(format!("{} is {}", stop.scope, stop.kind.as_str()))
+}
+
+/// Restarts of a bot that were, or may have been, in a time up to now.
+pub fn restarts(journal: &Journal, intent: &Intent, now: Moment, per: Duration) -> usize {
+    let of_bot = |entry: &&Entry<'_>| {
+        entry.intent.step.kind() == StepKind::Restart
+            && entry.intent.attempt.target == intent.attempt.target
+            && entry.maybe_sent()
+            && now.since(entry.at) < per
+    };
+    entries(journal).values().filter(of_bot).count()
 }
 
 /// Which budgets a rerun breaks.
@@ -257,9 +307,24 @@ pub fn told_without_effect(journal: &Journal, build: &BuildId, builder: &Builder
 
 /// Whether the bot was made to forget a green result on purpose.
 pub fn forgotten(journal: &Journal, build: &BuildId, builder: &BuilderName) -> bool {
+    forgotten_where(journal, build, builder, |_| true)
+}
+
+/// The same, where no person asked for it: nothing of the build was alive then.
+pub fn forgotten_by_itself(journal: &Journal, build: &BuildId, builder: &BuilderName) -> bool {
+    forgotten_where(journal, build, builder, |intent| intent.by.is_none())
+}
+
+fn forgotten_where(
+    journal: &Journal,
+    build: &BuildId,
+    builder: &BuilderName,
+    counts: impl Fn(&Intent) -> bool,
+) -> bool {
     entries(journal).values().any(|entry| {
         entry.intent.attempt.target.build() == Some(build)
             && entry.maybe_sent()
+            && counts(entry.intent)
             && matches!(
                 &entry.intent.step,
                 Step::ForgetGreen { builders, .. } if builders.iter().any(|(name, _)| name == builder)

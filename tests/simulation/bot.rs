@@ -17,6 +17,9 @@ pub struct Bot {
     pub replays: bool,
     /// Whether it runs.
     pub up: bool,
+    /// Whether it does not, and its process is there all the same: it takes every connection, and
+    /// answers none.
+    pub wedged: bool,
     /// The one start slot: the commit whose start it waits for.
     pub slot: Option<Commit>,
     /// The places of its repositories, in the order of its configuration.

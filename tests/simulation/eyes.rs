@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ci_watchdog::model::{
-    ApprovedPull, BotSnapshot, BuildKey, BuildKind, Expectation, GithubState, History, MergeSha,
-    PendingBuild, Pool, ProbeError, ProbeFailure, ProviderSnapshot, PullOnGithub, Question, Quota,
-    RepoSnapshot, Run, RunId, RunState, Sha, Told, Witnesses, Worker,
+    ApprovedPull, BotSnapshot, BuildKey, BuildKind, Expectation, GithubState, History, Knock,
+    MergeSha, PendingBuild, Pool, ProbeError, ProbeFailure, ProviderSnapshot, PullOnGithub,
+    Question, Quota, RepoSnapshot, Run, RunId, RunState, Sha, Told, Witnesses, Worker,
 };
 
 use super::bot::{Fork, Repo, Status};
@@ -24,12 +24,7 @@ pub fn bot(
     place: usize,
     remembered: &BTreeMap<BuildKey, Sha>,
 ) -> Result<BotSnapshot, ProbeError> {
-    if !world.bots[place].up {
-        return Err(ProbeError::new(ProbeFailure::Connect, "connection refused"));
-    }
-    if until(&world.views.bot_unreachable, place) > world.now {
-        return Err(ProbeError::new(ProbeFailure::Timeout, "no answer"));
-    }
+    reach_bot(world, place)?;
     if until(&world.views.bot_errors, place) > world.now {
         world.fault(Fault::BotErrors);
         return Err(ProbeError::new(ProbeFailure::HttpStatus, "HTTP 500"));
@@ -54,20 +49,40 @@ pub fn bot(
         }
         repos.insert(label, snapshot);
     }
-    let github = if world.github.down {
-        GithubState::Failed(ProbeError::new(ProbeFailure::HttpStatus, "HTTP 502"))
-    } else {
-        GithubState::Good(Some(Quota {
-            limit: 5000,
-            remaining: if world.github.quota_low { 100 } else { 4000 },
-            reset: 0,
-        }))
-    };
     Ok(BotSnapshot {
         repos,
-        github,
+        github: github(world),
         warnings: Vec::new(),
     })
+}
+
+/// A knock at a bot that is silent, and at its GitHub.
+pub fn knock(world: &World, place: usize) -> Knock {
+    Knock {
+        bot: reach_bot(world, place),
+        github: github(world),
+    }
+}
+
+fn reach_bot(world: &World, place: usize) -> Result<(), ProbeError> {
+    if world.bots[place].wedged || until(&world.views.bot_unreachable, place) > world.now {
+        return Err(ProbeError::new(ProbeFailure::Timeout, "no answer"));
+    }
+    if !world.bots[place].up {
+        return Err(ProbeError::new(ProbeFailure::Connect, "connection refused"));
+    }
+    Ok(())
+}
+
+fn github(world: &World) -> GithubState {
+    if world.github.down {
+        return GithubState::Failed(ProbeError::new(ProbeFailure::HttpStatus, "HTTP 502"));
+    }
+    GithubState::Good(Some(Quota {
+        limit: 5000,
+        remaining: if world.github.quota_low { 100 } else { 4000 },
+        reset: 0,
+    }))
 }
 
 fn repository(

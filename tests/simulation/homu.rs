@@ -390,6 +390,7 @@ impl World {
         }
         let fork = self.bots[bot].fork;
         self.bots[bot].up = true;
+        self.bots[bot].wedged = false;
         self.bots[bot].slot = None;
         for repo in self.bots[bot].repos.clone() {
             let open: Vec<(u64, Commit, bool)> = self

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ci_watchdog::model::{
-    Closing, Ending, Intent, IntentId, Moment, Outcome, Record, Sighting, Target,
+    Closing, Ending, Intent, IntentId, Moment, Order, Outcome, Record, Sighting, Target,
 };
 
 /// Why something was not written.
@@ -68,6 +68,17 @@ impl Journal {
     pub fn end(&mut self, ending: &Ending) -> Result<(), Refusal> {
         self.writable()?;
         self.records.push(Record::Ending(ending.clone()));
+        Ok(())
+    }
+
+    /// Writes an operator's order.
+    ///
+    /// # Errors
+    ///
+    /// The disk.
+    pub fn order(&mut self, order: &Order) -> Result<(), Refusal> {
+        self.writable()?;
+        self.records.push(Record::Order(order.clone()));
         Ok(())
     }
 

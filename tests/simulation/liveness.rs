@@ -62,8 +62,8 @@ pub struct Liveness {
 
 impl Liveness {
     /// After a tick.
-    pub fn check(&mut self, world: &mut World, decision: &Decision) {
-        if !world.weather.calm || !mended(world) {
+    pub fn check(&mut self, world: &mut World, decision: &Decision, stopped: bool) {
+        if !world.weather.calm || stopped || !mended(world) {
             self.dead.clear();
             return;
         }

@@ -11,6 +11,7 @@ pub mod homu;
 pub mod journal;
 pub mod life;
 pub mod liveness;
+pub mod operators;
 pub mod random;
 pub mod referee;
 pub mod requests;
@@ -61,7 +62,7 @@ pub fn run(seed: u64, verbose: bool, set: &FaultSet) -> Run {
             in_order_since = None;
             continue;
         };
-        liveness.check(&mut world, &decision);
+        liveness.check(&mut world, &decision, watchdog.is_stopped());
         let unfinished = ending::unfinished(&world, &decision);
         if unfinished.is_empty() {
             let since = *in_order_since.get_or_insert(world.now);

@@ -6,7 +6,7 @@ use ci_watchdog::decision::policy::Policy;
 use ci_watchdog::decision::{Core, Decision};
 use ci_watchdog::model::{
     AttemptId, BotSnapshot, BuildId, BuildKey, BuildKind, BuilderName, Gate, GithubState, Intent,
-    Moment, Outcome, ProbeError, Remedy, RepoName, RunId, Sha, StepKind, Target, Verdict,
+    Knock, Moment, Outcome, ProbeError, Remedy, RepoName, RunId, Sha, StepKind, Target, Verdict,
 };
 
 use super::books;
@@ -56,6 +56,8 @@ pub(super) struct SeenBot {
     /// The tick of the last good look.
     pub(super) good: Option<u64>,
     pub(super) last_good: bool,
+    /// When anything came back from it.
+    pub(super) answered: u64,
     pub(super) github_bad: Option<u64>,
     /// Pull requests that were closed, or had another head than the one under test, when it was seen.
     pub(super) outdated: Vec<u64>,
@@ -103,6 +105,9 @@ impl Referee {
     pub fn saw_bot(&mut self, world: &World, bot: usize, look: &Result<BotSnapshot, ProbeError>) {
         let seen = self.bots.entry(bot).or_default();
         seen.last_good = look.is_ok();
+        if !matches!(look, Err(error) if error.failure.is_no_answer()) {
+            seen.answered = world.now;
+        }
         let Ok(snapshot) = look else {
             return;
         };
@@ -150,6 +155,17 @@ impl Referee {
                     seen.busy.push(place);
                 }
             }
+        }
+    }
+
+    /// Somebody knocked at a bot, and at its GitHub.
+    pub fn knocked(&mut self, world: &World, bot: usize, knock: &Knock) {
+        let seen = self.bots.entry(bot).or_default();
+        if knock.is_answered() {
+            seen.answered = world.now;
+        }
+        if let GithubState::Failed(_) = knock.github {
+            seen.github_bad = Some(world.now);
         }
     }
 
@@ -356,6 +372,9 @@ impl Referee {
                 intent.attempt.target.to_string()
             }
         };
+        if intent.by.is_some() {
+            return;
+        }
         let since = world.now.saturating_sub(10 * MINUTE);
         self.requests.retain(|(at, _, _)| *at >= since);
         self.requests.push((world.now, kind, target.clone()));

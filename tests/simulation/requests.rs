@@ -23,6 +23,9 @@ impl World {
     pub fn request(&mut self, bot: usize, repo: usize, intent: &Intent) -> (Outcome, u64) {
         let step = &intent.step;
         let quick = self.random.range(20, 800);
+        if let Step::Restart { .. } = step {
+            return self.restart(bot);
+        }
         if let Err(why) = self.precondition(bot, repo, intent) {
             return (Outcome::NotSent(why), quick);
         }
@@ -58,6 +61,20 @@ impl World {
         } else {
             (Outcome::Accepted("HTTP 200".to_owned()), quick)
         }
+    }
+
+    /// The operator's command: it ends the bot's process, and starts another.
+    fn restart(&mut self, bot: usize) -> (Outcome, u64) {
+        let took = self.random.range(SECOND / 2, 4 * SECOND);
+        if self.strikes(Fault::RestartFails) {
+            return (Outcome::Refused("exit status: 1".to_owned()), took);
+        }
+        self.tell(format_args!("bot {bot} is restarted"));
+        self.bots[bot].up = false;
+        self.bots[bot].wedged = false;
+        let pause = took + self.random.range(SECOND, 2 * MINUTE);
+        self.after(pause, Event::BotUp(bot));
+        (Outcome::Accepted("exit status: 0".to_owned()), took)
     }
 
     /// A request has its effect late.
@@ -117,9 +134,8 @@ impl World {
             Step::Nudge { .. } => github_answers(),
             Step::ReplayClosed { pull } => on_github(*pull, None),
             Step::ReplaySynchronize { pull, head } => on_github(*pull, Some(head)),
-            Step::Restart { .. } => {
-                Err("no bot of this world is restarted by a command".to_owned())
-            }
+            // A command, and no request to it.
+            Step::Restart { .. } => Ok(()),
         }
     }
 
@@ -193,7 +209,7 @@ impl World {
             }
             Step::Nudge { .. } => self.process_queue(bot),
             Step::ReplayClosed { pull } => self.closed(repo, *pull),
-            // Checked before: none is restarted here.
+            // A command, and no request to it.
             Step::Restart { .. } => Ok(()),
             Step::ReplaySynchronize { pull, head } => {
                 let fork = self.bots[bot].fork;

@@ -13,6 +13,7 @@ use super::eyes::run_id;
 use super::github::Commit;
 use super::journal::Journal;
 use super::life::{self, Life};
+use super::operators;
 use super::referee::{Referee, SLOW_LOOK, millis, waits};
 use super::world::{MINUTE, World};
 
@@ -28,8 +29,11 @@ impl Referee {
     ) {
         let mut broken = Vec::new();
         let settle = millis(core.policy().zones.settle) - SLOW_LOOK;
-        if world.now - self.afresh < settle {
-            broken.push("sent before it was settled".to_owned());
+        if intent.by.is_none() {
+            if world.now - self.afresh < settle {
+                broken.push("sent before it was settled".to_owned());
+            }
+            broken.extend(books::stopped(journal, intent, now));
         }
         broken.extend(books::unsettled(journal, intent, now));
         match &intent.step {
@@ -42,10 +46,10 @@ impl Referee {
             }
             Step::ReleaseSlot { shas } => check_release(world, intent, shas, &mut broken),
             Step::Nudge { .. } => self.check_nudge(world, intent, &mut broken),
+            Step::Restart { .. } => self.check_restart(world, journal, intent, now, &mut broken),
             Step::ForgetGreen { .. }
             | Step::ReplayClosed { .. }
-            | Step::ReplaySynchronize { .. }
-            | Step::Restart { .. } => {}
+            | Step::ReplaySynchronize { .. } => {}
         }
         for what in broken {
             world.break_rule(format!(
@@ -71,7 +75,9 @@ impl Referee {
             broken.push("a rerun of no build".to_owned());
             return;
         };
-        broken.extend(books::budgets(journal, intent, now));
+        if intent.by.is_none() {
+            broken.extend(books::budgets(journal, intent, now));
+        }
         if world
             .late_requests()
             .any(|late| late.step.kind() == StepKind::Retry && late.step == Step::Retry { pull })
@@ -84,11 +90,20 @@ impl Referee {
             if !seen.last_good {
                 broken.push("the bot did not answer the last look".to_owned());
             }
-            if seen.github_bad.is_some_and(|bad| world.now - bad < good) {
-                broken.push("GitHub was bad a moment ago".to_owned());
-            }
             if seen.outdated.contains(&pull) {
                 broken.push("the pull request is closed or has another head".to_owned());
+            }
+        }
+        if intent.by.is_some() {
+            // A person may know better than the other rules; who does not say so is bound by this one.
+            if !operators::is_meant(intent) {
+                self.check_dead(world, journal, intent, build, broken);
+            }
+            return;
+        }
+        if let Some(seen) = bot.and_then(|bot| self.bots.get(&bot)) {
+            if seen.github_bad.is_some_and(|bad| world.now - bad < good) {
+                broken.push("GitHub was bad a moment ago".to_owned());
             }
             if seen.quota_low {
                 broken.push("little is left of GitHub's rate limit".to_owned());
@@ -177,6 +192,44 @@ impl Referee {
             world.tally.raced += 1;
         }
         broken.extend(alive);
+    }
+
+    /// A bot is restarted only where nothing came back from it for long, rarely, and while all that it
+    /// needs is well.
+    fn check_restart(
+        &self,
+        world: &World,
+        journal: &Journal,
+        intent: &Intent,
+        now: Moment,
+        broken: &mut Vec<String>,
+    ) {
+        let restart = operators::restart();
+        let times = books::restarts(journal, intent, now, restart.per);
+        if times >= usize::try_from(restart.times).unwrap_or(usize::MAX) {
+            broken.push(format!("it was restarted {times} times already"));
+        }
+        let good = millis(Policy::default().builds.global.source_good_for) - SLOW_LOOK;
+        let name = intent.attempt.target.bot();
+        let bot = world.bots.iter().position(|one| &one.name == name);
+        if let Some(seen) = bot.and_then(|bot| self.bots.get(&bot)) {
+            let silent = world.now - seen.answered.max(self.afresh);
+            if silent < millis(restart.after) - SLOW_LOOK {
+                broken.push(format!("it is silent for {} s only", silent / 1000));
+            }
+            if seen.github_bad.is_some_and(|bad| world.now - bad < good) {
+                broken.push("GitHub was bad a moment ago".to_owned());
+            }
+        }
+        for (_, seen) in self
+            .cis
+            .iter()
+            .filter(|(ci, _)| Some(world.cis[**ci].bot) == bot)
+        {
+            if !seen.last_good || seen.bad.is_some_and(|bad| world.now - bad < good) {
+                broken.push("its CI system was bad a moment ago".to_owned());
+            }
+        }
     }
 
     fn check_replay(&self, world: &World, intent: &Intent, pull: u64, broken: &mut Vec<String>) {
@@ -269,7 +322,8 @@ impl Referee {
             let since = self.dead_since.get(&(build.key.clone(), name));
             since.is_some_and(|since| world.now - since > 2 * MINUTE)
         };
-        if ages_run && forgotten(builder) && rest.peek().is_some() && rest.all(dead) {
+        let on_purpose = books::forgotten_by_itself(journal, build, builder);
+        if ages_run && on_purpose && rest.peek().is_some() && rest.all(dead) {
             broken.push("it tells what it made the bot forget".to_owned());
         }
     }
@@ -297,7 +351,8 @@ impl Referee {
 
 /// A slot that a build rightly holds, because it is about to start, is not to be released.
 fn check_release(world: &World, intent: &Intent, shas: &[Sha], broken: &mut Vec<String>) {
-    if matches!(intent.attempt.remedy, Remedy::Rerun | Remedy::ReplayPull) {
+    let of_rerun = intent.attempt.remedy.is_rerun();
+    if of_rerun || intent.attempt.remedy == Remedy::ReplayPull || operators::is_meant(intent) {
         return;
     }
     for commit in shas.iter().filter_map(Commit::of) {
@@ -328,7 +383,8 @@ fn check_release(world: &World, intent: &Intent, shas: &[Sha], broken: &mut Vec<
             let heard_soon = requests
                 .iter()
                 .all(|request| world.now < request.started + due);
-            if intent.attempt.remedy == Remedy::ReleaseSlot && heard_soon {
+            let ours = intent.attempt.remedy == Remedy::ReleaseSlot && intent.by.is_none();
+            if ours && heard_soon {
                 broken.push("the report of its start is not due".to_owned());
             }
             if queued && !started {

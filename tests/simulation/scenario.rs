@@ -7,6 +7,7 @@ use ci_watchdog::model::CiSystem;
 use super::bot::{Bot, Fork, Repo, State};
 use super::ci::Ci;
 use super::github::{Branches, Pull};
+use super::random::Random;
 use super::strikes::PATIENCE;
 use super::tally::{Fault, FaultSet};
 use super::world::{Event, HOUR, MINUTE, World};
@@ -87,6 +88,18 @@ const STRIKES: [(Fault, u64); 33] = [
     (Fault::UrgentPull, 2),
     (Fault::WallClockSteps, 3),
     (Fault::Crowd, 1),
+];
+
+/// The same for what operators do, and for a bot that they have restarted. They come up in a part of
+/// the seeds only, and are drawn from a source of their own: the others stay as they are.
+const OPERATORS: [(Fault, u64); 7] = [
+    (Fault::BotWedged, 3),
+    (Fault::HandRetry, 12),
+    (Fault::HandRetryMeant, 3),
+    (Fault::HandReset, 6),
+    (Fault::HandRelease, 6),
+    (Fault::Paused, 4),
+    (Fault::Excluded, 4),
 ];
 
 /// What a seed is mostly about: faults that strike more often than usual, by times in a thousand or
@@ -170,6 +183,9 @@ const THEMES: [&[(Fault, u64)]; 9] = [
     ],
 ];
 
+/// What their source of chance differs by.
+const OPERATORS_SALT: u64 = 0x6f70_6572_6174_6f72;
+
 /// A world made from a seed, and when its faults end, ms.
 pub fn make(seed: u64, verbose: bool, set: &FaultSet) -> (World, u64) {
     let mut world = World::new(seed, verbose);
@@ -201,7 +217,27 @@ pub fn make(seed: u64, verbose: bool, set: &FaultSet) -> (World, u64) {
             }
         }
     }
+    add_operators(&mut world, seed, faults_end, everything);
     (world, faults_end)
+}
+
+fn add_operators(world: &mut World, seed: u64, faults_end: u64, everything: bool) {
+    let set = world.weather.set.clone();
+    let mut random = Random::new(seed ^ OPERATORS_SALT);
+    let some = random.chance(300) || everything;
+    for (fault, most) in OPERATORS {
+        let forced = set.with.contains(&fault);
+        let (comes, times) = (random.chance(500), random.range(1, most));
+        if !(some && comes || forced) || set.without.contains(&fault) {
+            continue;
+        }
+        for _ in 0..times {
+            world.after(random.below(faults_end), Event::Strike(fault));
+        }
+    }
+    if random.chance(500) || set.with.contains(&Fault::RestartFails) {
+        world.weather.rates.insert(Fault::RestartFails, 400);
+    }
 }
 
 fn add_homu(world: &mut World) {
@@ -235,6 +271,7 @@ fn add_homu(world: &mut World) {
         fork: Fork::Pypi,
         replays: true,
         up: true,
+        wedged: false,
         slot: None,
         repos: Vec::new(),
     });
@@ -262,6 +299,7 @@ fn add_servo(world: &mut World) {
         fork: Fork::Servo,
         replays: world.random.chance(700),
         up: true,
+        wedged: false,
         slot: None,
         repos: Vec::new(),
     });

@@ -4,6 +4,7 @@ use ci_watchdog::model::RunEnd;
 
 use super::bot::{Fork, Status};
 use super::ci::{Health, Stage};
+use super::operators::Ask;
 use super::tally::Fault;
 use super::world::{Event, HOUR, MINUTE, Message, SECOND, World};
 
@@ -84,6 +85,13 @@ impl World {
                 let pause = self.random.range(10 * MINUTE, 50 * MINUTE);
                 self.restart_bot(bot, fault, pause);
             }
+            Fault::BotWedged => self.wedge_bot(bot),
+            Fault::HandRetry
+            | Fault::HandRetryMeant
+            | Fault::HandReset
+            | Fault::HandRelease
+            | Fault::Paused
+            | Fault::Excluded => self.operator_asks(fault, bot),
             Fault::BotUnreachable => {
                 let end = until(self.random.range(1, 12));
                 self.views.bot_unreachable.insert(bot, end);
@@ -386,6 +394,18 @@ impl World {
         self.after(pause, Event::BotUp(bot));
     }
 
+    /// It answers nothing until somebody restarts it: we, or a person who comes to it at last.
+    fn wedge_bot(&mut self, bot: usize) {
+        if !self.bots[bot].up {
+            return;
+        }
+        self.fault(Fault::BotWedged);
+        self.bots[bot].up = false;
+        self.bots[bot].wedged = true;
+        let pause = self.random.range(20 * MINUTE, 3 * HOUR);
+        self.after(pause, Event::BotUp(bot));
+    }
+
     fn close_tree(&mut self) {
         let fit: Vec<usize> = (0..self.repos.len())
             .filter(|repo| self.bots[self.repos[*repo].bot].fork == Fork::Servo)
@@ -557,6 +577,12 @@ impl World {
         ] {
             for end in ends.values_mut() {
                 *end = soon.min(*end);
+            }
+        }
+        self.after(MINUTE, Event::Ask(Ask::Resume));
+        for bot in 0..self.bots.len() {
+            if self.bots[bot].wedged {
+                self.after(2 * MINUTE, Event::BotUp(bot));
             }
         }
         self.after(MINUTE, Event::GithubUp);

@@ -58,6 +58,8 @@ faults! {
     // The bot and GitHub.
     BotRestart,
     BotDownLong,
+    BotWedged,
+    RestartFails,
     MessageWhileDown,
     BotUnreachable,
     BotErrors,
@@ -84,6 +86,13 @@ faults! {
     PersonTries,
     UrgentPull,
     Crowd,
+    // Operators.
+    HandRetry,
+    HandRetryMeant,
+    HandReset,
+    HandRelease,
+    Paused,
+    Excluded,
     // Ourselves.
     CrashInLook,
     CrashBeforeIntent,

@@ -10,11 +10,14 @@ use ci_watchdog::decision::plan::Attempt;
 use ci_watchdog::decision::policy::{Mode, Policy};
 use ci_watchdog::decision::watched::WatchedTime;
 use ci_watchdog::decision::{Core, Decision, Look, Setup};
-use ci_watchdog::model::{Effect, Moment, Outcome, Record, RemedyRow, Sighting, Step, StepKind};
+use ci_watchdog::model::{
+    BotName, Effect, Moment, Outcome, Record, RemedyRow, Sighting, Step, StepKind,
+};
 
 use super::bot::Fork;
 use super::eyes;
 use super::journal::{Journal, Refusal};
+use super::operators;
 use super::referee::Referee;
 use super::tally::Fault;
 use super::world::{HOUR, MINUTE, Message, SECOND, World};
@@ -32,12 +35,12 @@ pub struct Died;
 
 /// The watchdog.
 pub struct Watchdog {
-    core: Core,
+    pub(super) core: Core,
     policy: Policy,
     setup: Setup,
-    journal: Journal,
+    pub(super) journal: Journal,
     journal_heals: u64,
-    watched: WatchedTime,
+    pub(super) watched: WatchedTime,
     looked: Moment,
     clock_saved: Moment,
     unsaved: VecDeque<Sighting>,
@@ -143,6 +146,7 @@ impl Watchdog {
         for attempt in &decision.plan.attempts {
             self.act(world, referee, attempt)?;
         }
+        self.serve(world, referee)?;
         Ok(decision)
     }
 
@@ -158,7 +162,7 @@ impl Watchdog {
             if retries && world.strikes(Fault::RetryJustBefore) {
                 person_retries(world, attempt);
             }
-            let Some(now) = self.look_again(world, referee, attempt)? else {
+            let Some(now) = self.look_again(world, referee, attempt.id.target.bot())? else {
                 return Ok(());
             };
             if !self.core.still_wanted(now, attempt, step, first) {
@@ -180,13 +184,13 @@ impl Watchdog {
         Ok(())
     }
 
-    fn look_again(
+    /// The last look before a request; `None`: the process was away in it.
+    pub(super) fn look_again(
         &mut self,
         world: &mut World,
         referee: &mut Referee,
-        attempt: &Attempt,
+        bot: &BotName,
     ) -> Result<Option<Moment>, Died> {
-        let bot = attempt.id.target.bot();
         let place = world.bots.iter().position(|one| &one.name == bot);
         let mut tick = Tick {
             late: false,
@@ -205,7 +209,8 @@ impl Watchdog {
         Ok(Some(now))
     }
 
-    fn send(
+    /// Writes a step's intent, sends it, and writes what that came to.
+    pub(super) fn send(
         &mut self,
         world: &mut World,
         referee: &mut Referee,
@@ -297,11 +302,12 @@ impl Watchdog {
         let Some(bot) = bot else {
             return Outcome::NotSent("no such bot".to_owned());
         };
-        let repo = world.bots[bot]
-            .repos
-            .iter()
-            .copied()
-            .find(|repo| Some(&world.repos[*repo].label) == target.repo());
+        let mut repos = world.bots[bot].repos.iter().copied();
+        let repo = match target.repo() {
+            Some(label) => repos.find(|repo| &world.repos[*repo].label == label),
+            // What is for the bot itself is for any of them.
+            None => repos.next(),
+        };
         let Some(repo) = repo else {
             return Outcome::NotSent("no such repository".to_owned());
         };
@@ -332,7 +338,7 @@ impl Watchdog {
             referee.saw_bot(world, bot, &look);
             seen.push((bot, look));
         }
-        let late = self.advance(world, PROBE_DEADLINE);
+        let mut late = self.advance(world, PROBE_DEADLINE);
         self.looked = self.watched.now();
         seen.sort_by_key(|(bot, _)| *bot);
         for (bot, look) in seen {
@@ -347,6 +353,24 @@ impl Watchdog {
                     sighting.build, sighting.cause
                 ));
                 self.sight(sighting);
+            }
+        }
+        late |= self.knock(world, referee, only);
+        late
+    }
+
+    /// Knocks at the bots whose restart is near.
+    fn knock(&mut self, world: &mut World, referee: &mut Referee, only: Option<usize>) -> bool {
+        let mut late = false;
+        for bot in (0..world.bots.len()).filter(|bot| only.is_none_or(|only| only == *bot)) {
+            let name = world.bots[bot].name.clone();
+            if self.core.restart_is_near(&name, self.looked) {
+                let took = world.look_time();
+                world.run_until(world.now + took);
+                let knock = eyes::knock(world, bot);
+                referee.knocked(world, bot, &knock);
+                self.core.record_knock(self.looked, &name, knock);
+                late |= self.advance(world, PROBE_DEADLINE);
             }
         }
         late
@@ -451,7 +475,7 @@ impl Watchdog {
         }
     }
 
-    fn journal_failed(&mut self) {
+    pub(super) fn journal_failed(&mut self) {
         self.journal_error = true;
         self.tell_operator();
     }
@@ -527,15 +551,18 @@ fn setup(world: &World) -> Setup {
                     effect,
                     deadline_min: Duration::ZERO,
                 })
+                .chain([operators::RESTART_ROW])
                 .collect();
             (bot.name.clone(), rows)
         })
         .collect();
+    let restarts = world.bots.iter();
+    let restarts = restarts.map(|bot| (bot.name.clone(), operators::restart()));
     Setup {
         routes: Routes(routes),
         rows,
         own_timeouts: BTreeMap::new(),
-        restarts: BTreeMap::new(),
+        restarts: restarts.collect(),
     }
 }
 

@@ -1,12 +1,13 @@
 //! The simulated world: its parts, its clock, and what happens in it when.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
 use super::bot::{Bot, Packet, Repo, Status};
 use super::ci::{Ci, Stage};
 use super::github::{Commit, Github};
+use super::operators::Ask;
 use super::random::Random;
 use super::tally::{Fault, FaultSet, Tally};
 
@@ -42,6 +43,8 @@ pub struct World {
     pub views: Views,
     /// Red results that a bot took in: CI system, builder, number.
     pub heard_red: BTreeSet<(usize, usize, u64)>,
+    /// What operators ask the watchdog for, in its order.
+    pub asks: VecDeque<Ask>,
     /// How often each attempt to rerun took effect.
     pub effective: BTreeMap<String, u32>,
     /// Rules of the world that were broken; the seed fails.
@@ -152,6 +155,7 @@ pub enum Event {
     GithubUp,
     QuotaBack,
     TreeOpens(usize),
+    Ask(Ask),
     Approve {
         repo: usize,
         pull: u64,
@@ -207,6 +211,7 @@ impl World {
             cis: Vec::new(),
             views: Views::default(),
             heard_red: BTreeSet::new(),
+            asks: VecDeque::new(),
             effective: BTreeMap::new(),
             broken: Vec::new(),
             agenda: BTreeMap::new(),
@@ -248,7 +253,11 @@ impl World {
     /// Whether messages, late requests or approvals are on their way.
     pub fn quiet(&self) -> bool {
         self.agenda.values().all(|event| match event {
-            Event::Message(_) | Event::Late(_) | Event::Approve { .. } | Event::BotUp(_) => false,
+            Event::Message(_)
+            | Event::Late(_)
+            | Event::Approve { .. }
+            | Event::BotUp(_)
+            | Event::Ask(_) => false,
             Event::Claim(_)
             | Event::Run { .. }
             | Event::Notice { .. }
@@ -430,13 +439,15 @@ impl World {
             Event::MasterUp(ci) => self.master_up(ci),
             Event::RunsDie(ci) => self.runs_die(ci),
             Event::BotUp(bot) => {
-                if !self.boot(bot) {
+                let wanted = !self.bots[bot].up;
+                if wanted && !self.boot(bot) {
                     self.after(MINUTE, Event::BotUp(bot));
                 }
             }
             Event::GithubUp => self.github.down = false,
             Event::QuotaBack => self.github.quota_low = false,
             Event::TreeOpens(repo) => self.repos[repo].tree_closed = None,
+            Event::Ask(ask) => self.asks.push_back(ask),
             Event::Approve {
                 repo,
                 pull,
