@@ -20,8 +20,19 @@ const DOING: Duration = Duration::from_secs(110);
 pub(super) enum Said {
     /// It was done.
     Done(Value),
-    /// It was refused, and why; by the law of reruns, where that is what refused it.
-    Refused { why: String, alive: bool },
+    /// It was refused, and why.
+    Refused { why: String, way_out: WayOut },
+}
+
+/// What helps against a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WayOut {
+    /// Nothing that the command line could do.
+    None,
+    /// To mean it also where something may be alive.
+    MeanIt,
+    /// That too, or to wait for some looks.
+    Wait,
 }
 
 /// Reads one of the API's answers; a failure is told on standard error with what to do.
@@ -71,7 +82,11 @@ pub(super) async fn post(config: &Config, path: &[&str], body: &Value) -> Result
     };
     Ok(Said::Refused {
         why: text(&problem, "error").to_owned(),
-        alive: text(&problem, "gate") == Gate::LawOfReruns.as_str(),
+        way_out: match text(&problem, "gate") {
+            gate if gate == Gate::LawOfReruns.as_str() => WayOut::MeanIt,
+            gate if gate == Gate::Confirming.as_str() => WayOut::Wait,
+            _ => WayOut::None,
+        },
     })
 }
 

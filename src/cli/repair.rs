@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::daemon::{self, Said, list, text, texts};
+use super::daemon::{self, Said, WayOut, list, text, texts};
 use super::explain::PullName;
 use super::person::{confirm, name};
 use super::{
@@ -14,6 +14,8 @@ use crate::config::Config;
 
 /// How often the watchdog is asked for the effect.
 const ASK_EVERY: Duration = Duration::from_secs(1);
+/// How long it is waited for that something was found dead in enough looks.
+const LOOKS_PATIENCE: Duration = Duration::from_secs(2 * 60);
 /// How long an effect is waited for. The watchdog goes on to wait for it.
 const EFFECT_PATIENCE: Duration = Duration::from_secs(10 * 60);
 
@@ -139,7 +141,7 @@ fn repaired(
             "by": by, "dry_run": dry_run, "even_if_alive": repair.even_if_alive,
         });
         let path: Vec<&str> = errand.path.iter().map(String::as_str).collect();
-        block_on(daemon::post(&config, &path, &body))?
+        block_on(answer(&config, &path, &body))?
     };
     let json = repair.hand.common.json;
     let mut planned = Vec::new();
@@ -152,9 +154,9 @@ fn repaired(
                 }
                 planned.push((errand, report));
             }
-            Said::Refused { why, alive } => {
+            Said::Refused { why, way_out } => {
                 refused += 1;
-                complain(&refusal(errand, &why, alive));
+                complain(&refusal(errand, &why, way_out));
             }
         }
     }
@@ -178,9 +180,9 @@ fn repaired(
                 }
                 done.push((errand, report));
             }
-            Said::Refused { why, alive } => {
+            Said::Refused { why, way_out } => {
                 refused += 1;
-                complain(&refusal(errand, &why, alive));
+                complain(&refusal(errand, &why, way_out));
             }
         }
     }
@@ -226,11 +228,10 @@ fn plan(errand: &Errand, report: &Value) -> String {
     lines.join("\n")
 }
 
-fn refusal(errand: &Errand, why: &str, alive: bool) -> String {
-    let way_out = if alive {
-        "; if you mean it all the same, say --even-if-alive"
-    } else {
-        ""
+fn refusal(errand: &Errand, why: &str, way_out: WayOut) -> String {
+    let way_out = match way_out {
+        WayOut::None => "",
+        WayOut::MeanIt | WayOut::Wait => "; if you mean it all the same, say --even-if-alive",
     };
     format!("{}: refused: {why}{way_out}", errand.name)
 }
@@ -251,6 +252,27 @@ fn sent(errand: &Errand, report: &Value) -> String {
         why => format!("; the rest was not sent: {why}"),
     };
     format!("{}: {}{stopped}", errand.name, sent.join(", "))
+}
+
+/// Asks, and where only some looks are lacking waits for them and asks again.
+async fn answer(config: &Config, path: &[&str], body: &Value) -> Result<Said, u8> {
+    let begun = Instant::now();
+    let mut told = false;
+    loop {
+        let said = daemon::post(config, path, body).await?;
+        match &said {
+            Said::Refused {
+                why,
+                way_out: WayOut::Wait,
+            } if begun.elapsed() < LOOKS_PATIENCE => {
+                if !std::mem::replace(&mut told, true) {
+                    complain(&format!("waiting for the next looks: {why}"));
+                }
+                tokio::time::sleep(ASK_EVERY).await;
+            }
+            Said::Refused { .. } | Said::Done(_) => return Ok(said),
+        }
+    }
 }
 
 /// The attempt once it has ended; as it was last seen where that takes too long.

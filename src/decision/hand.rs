@@ -42,7 +42,8 @@ pub enum Refusal {
     Nothing(String),
     /// It cannot be taken up now; asking again helps.
     Busy(String),
-    /// A gate that binds people too. [`Gate::LawOfReruns`] opens to who means it.
+    /// A gate that binds people too. [`Gate::LawOfReruns`] opens to who means it, and so does
+    /// [`Gate::Confirming`], which opens by itself after some looks, too.
     Shut {
         /// The gate.
         gate: Gate,
@@ -73,6 +74,9 @@ impl Refusal {
     }
 }
 
+/// A repair with what speaks against it, where something does: by which gate, and a sentence.
+type Doubtful = (Attempt, Option<(Gate, String)>);
+
 /// The attempt that fulfils a wish, given what is known now, and what may be alive of it where that
 /// was meant.
 ///
@@ -95,11 +99,8 @@ pub fn attempt(
         return Err(shut.into());
     }
     match alive {
-        Some(reason) if !wish.even_if_alive => Err(Refusal::Shut {
-            gate: Gate::LawOfReruns,
-            reason,
-        }),
-        alive => Ok((attempt, alive)),
+        Some((gate, reason)) if !wish.even_if_alive => Err(Refusal::Shut { gate, reason }),
+        alive => Ok((attempt, alive.map(|(_, reason)| reason))),
     }
 }
 
@@ -108,7 +109,7 @@ fn rebuild(
     builds: &[BuildJudgement],
     id: &BuildId,
     remedy: Remedy,
-) -> Result<(Attempt, Option<String>), Refusal> {
+) -> Result<Doubtful, Refusal> {
     let build = builds.iter().find(|build| &build.id == id);
     let build = build.ok_or_else(|| gone(builds, id))?;
     understood(desk, &id.key.bot, StepKind::Retry)?;
@@ -119,9 +120,12 @@ fn rebuild(
     }
     let alive = if build.rerun_is_lawful() {
         let soon = confirmed_gate(desk, build);
-        soon.map(|shut| format!("it may only look dead: {}; ask again soon", shut.reason))
+        soon.map(|shut| {
+            let reason = format!("it may only look dead: {}; ask again soon", shut.reason);
+            (shut.gate, reason)
+        })
     } else {
-        Some(may_be_alive(build))
+        Some((Gate::LawOfReruns, may_be_alive(build)))
     };
     // What lives may report later, as what is only silent may.
     let forget = remedy == Remedy::Reset || alive.is_some();
@@ -153,7 +157,7 @@ fn release(
     queues: &[QueueJudgement],
     bot: &BotName,
     of_starting_too: bool,
-) -> Result<(Attempt, Option<String>), Refusal> {
+) -> Result<Doubtful, Refusal> {
     if desk.ledger.bot(bot).is_none() {
         return Err(Refusal::Gone(format!("there is no bot called {bot}")));
     }
@@ -167,19 +171,17 @@ fn release(
         })
         .collect();
     let alive = (!starting.is_empty()).then(|| {
-        format!(
+        let reason = format!(
             "a build that is about to start may hold the slot rightly: {}",
             starting.join(", ")
-        )
+        );
+        (Gate::LawOfReruns, reason)
     });
     let attempt = release_of_bot(desk, bot, builds, queues, of_starting_too);
     match (attempt, alive) {
         // Of those that start nothing is released unless that is meant: no warning is due.
         (Some(attempt), alive) => Ok((attempt, alive.filter(|_| of_starting_too))),
-        (None, Some(reason)) if !of_starting_too => Err(Refusal::Shut {
-            gate: Gate::LawOfReruns,
-            reason,
-        }),
+        (None, Some((gate, reason))) if !of_starting_too => Err(Refusal::Shut { gate, reason }),
         (None, _) => Err(Refusal::Nothing(format!(
             "no commit is known that could hold the start slot of {bot}"
         ))),

@@ -219,6 +219,11 @@ fn refused(refusal: &Refusal) -> Response {
         Refusal::Gone(_) => (StatusCode::NOT_FOUND, None),
         Refusal::Nothing(_) => (StatusCode::CONFLICT, None),
         Refusal::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, None),
+        // It opens by itself.
+        Refusal::Shut {
+            gate: gate @ Gate::Confirming,
+            ..
+        } => (StatusCode::SERVICE_UNAVAILABLE, Some(*gate)),
         Refusal::Shut { gate, .. } => (StatusCode::CONFLICT, Some(*gate)),
     };
     problem(status, refusal.reason(), gate)

@@ -195,7 +195,7 @@ async fn what_was_found_dead_by_few_looks_may_be_alive() {
     assert!(matches!(
         refusal,
         Refusal::Shut {
-            gate: Gate::LawOfReruns,
+            gate: Gate::Confirming,
             ..
         }
     ));

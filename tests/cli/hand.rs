@@ -101,7 +101,17 @@ impl Daemon for DoingLoop {
         dry_run: bool,
     ) -> oneshot::Receiver<Result<HandReport, Refusal>> {
         let (reply, answer) = oneshot::channel();
-        let refused = self.refusal.clone().filter(|_| !wish.even_if_alive);
+        // Two more looks, and it was found dead in enough of them.
+        let soon = matches!(
+            self.refusal,
+            Some(Refusal::Shut {
+                gate: Gate::Confirming,
+                ..
+            })
+        );
+        let confirmed = soon && self.wishes.lock().unwrap().len() >= 2;
+        let refused = self.refusal.clone();
+        let refused = refused.filter(|_| !wish.even_if_alive && !confirmed);
         let result = refused.map_or_else(|| Ok(self.repair(&wish, dry_run)), Err);
         self.wishes.lock().unwrap().push((wish, dry_run));
         reply.send(result).unwrap();
@@ -225,6 +235,20 @@ async fn what_may_be_alive_says_how_to_mean_it() {
     let meant = place.run(&[&["retry", "widgets#7", "--even-if-alive"][..], &alice].concat());
     assert_eq!(meant.code, 0);
     assert!(meant.out.contains("WARNING: linux is alive"), "{meant:?}");
+    assert_eq!(done(&behind).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_looks_that_are_lacking_are_waited_for() {
+    let refusal = Refusal::Shut {
+        gate: Gate::Confirming,
+        reason: "found dead in 1 looks in a row of 3".to_owned(),
+    };
+    let (place, behind) = doing(Closing::Effect, Some(refusal)).await;
+    let retried = place.run(&["retry", "widgets#7", "--yes", "--as", "alice"]);
+    assert_eq!(retried.code, 0, "{retried:?}");
+    let waiting = "waiting for the next looks: found dead in 1 looks in a row of 3";
+    assert_eq!(retried.err.matches(waiting).count(), 1, "{retried:?}");
     assert_eq!(done(&behind).len(), 1);
 }
 

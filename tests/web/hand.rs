@@ -288,6 +288,7 @@ async fn a_refusal_says_why_and_by_which_gate() {
         (Refusal::Busy("because".to_owned()), 503, Value::Null),
         (shut(Gate::LawOfReruns), 409, json!("law_of_reruns")),
         (shut(Gate::Journal), 409, json!("journal")),
+        (shut(Gate::Confirming), 503, json!("confirming")),
     ];
     for (refusal, status, gate) in refusals {
         *server.behind.hands.refusal.lock().unwrap() = Some(refusal);
