@@ -29,7 +29,7 @@ use self::page::PageRow;
 use self::rotation::Rotation;
 use self::state::{Witnessed, foreign, join, settled};
 use super::{Bot, BoxFuture, Kind, KnownCi};
-use crate::http::{Client, ClientOptions, Request, read_ca};
+use crate::http::{Answer, Client, ClientOptions, Request, read_ca};
 use crate::journal::Permit;
 use crate::keys::Keys;
 use crate::model::{
@@ -144,10 +144,7 @@ impl Bot for Homu {
 
     fn knock(&self) -> BoxFuture<'_, Knock> {
         Box::pin(async {
-            // Its first page is made of its configuration alone.
-            let index = self
-                .client
-                .send(self.to_host(Request::get(self.url.clone())));
+            let index = self.index();
             let github = async {
                 match &self.github {
                     None => GithubState::NotConfigured,
@@ -237,7 +234,10 @@ impl Homu {
     /// because homu may have gone on between the one and the other. Beside them the repositories for
     /// builds of which homu waits although its configuration did not have them.
     async fn witnesses(&self) -> Result<(Vec<OfRepo<'_>>, Vec<RepoName>), ProbeError> {
-        let mut rows = self.read_database().await?;
+        let mut rows = match self.read_database().await {
+            Ok(rows) => rows,
+            Err(error) => return Err(self.silent_too(error).await),
+        };
         let mut witnesses = Vec::new();
         for (label, cfg) in &self.cfg.repos {
             let page = self.read_page(label).await?;
@@ -256,6 +256,24 @@ impl Homu {
         let waits = |rows: &RepoRows| rows.pulls.values().any(|row| row.status == "pending");
         let left = rows.repos.into_iter().filter(|(_, rows)| waits(rows));
         Ok((witnesses, left.map(|(label, _)| label).collect()))
+    }
+
+    /// A database that cannot be read says nothing of the process; where nothing comes back from that
+    /// either, this is what counts.
+    async fn silent_too(&self, database: ProbeError) -> ProbeError {
+        match self.index().await {
+            Err(page) if page.failure.is_no_answer() => {
+                let detail = format!("{}; and {}", page.detail, database.detail);
+                ProbeError::new(page.failure, detail)
+            }
+            Ok(_) | Err(_) => database,
+        }
+    }
+
+    /// Its first page, which is made of its configuration alone.
+    async fn index(&self) -> Result<Answer, ProbeError> {
+        let request = self.to_host(Request::get(self.url.clone()));
+        self.client.send(request).await
     }
 
     /// What database and page say of one repository now.

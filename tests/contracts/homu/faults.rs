@@ -209,6 +209,20 @@ async fn a_locked_database_is_told_of_after_less_than_a_second_each() {
 }
 
 #[tokio::test]
+async fn where_the_database_is_locked_and_nothing_comes_back_either_the_silence_counts() {
+    let world = World::of("0.2.0").await;
+    let bot = world.bot();
+    let homu = Connection::open(world.database()).unwrap();
+    homu.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    world.page("/", Reply::Reset);
+    let error = look(&*bot).await.unwrap_err();
+    assert_eq!(error.failure, ProbeFailure::Connect);
+    assert!(error.detail.contains("holds it locked"), "{error}");
+    world.page("/", status(500));
+    assert_eq!(look(&*bot).await.unwrap_err().failure, ProbeFailure::Io);
+}
+
+#[tokio::test]
 async fn the_database_of_another_homu_is_no_witness() {
     let world = World::of("0.2.0").await;
     world.sql("UPDATE state SET repo = 'beta'");
