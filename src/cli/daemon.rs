@@ -16,12 +16,17 @@ const ANSWER_MAX: usize = 64 << 20;
 /// How long the watchdog may take to do what it is asked to: it gives up before.
 const DOING: Duration = Duration::from_secs(110);
 
+/// The status of an answer that came too late to be told.
+const GATEWAY_TIMEOUT: u16 = 504;
+
 /// What the watchdog says to a request that changes something.
 pub(super) enum Said {
     /// It was done.
     Done(Value),
     /// It was refused, and why.
     Refused { why: String, way_out: WayOut },
+    /// It took too long to be told of: it may have been begun.
+    Unknown(String),
 }
 
 /// What helps against a refusal.
@@ -80,8 +85,12 @@ pub(super) async fn post(config: &Config, path: &[&str], body: &Value) -> Result
             return Err(FAILED);
         }
     };
+    let why = text(&problem, "error").to_owned();
+    if answer.status.as_u16() == GATEWAY_TIMEOUT {
+        return Ok(Said::Unknown(why));
+    }
     Ok(Said::Refused {
-        why: text(&problem, "error").to_owned(),
+        why,
         way_out: match text(&problem, "gate") {
             gate if gate == Gate::LawOfReruns.as_str() => WayOut::MeanIt,
             gate if gate == Gate::Confirming.as_str() => WayOut::Wait,

@@ -198,7 +198,8 @@ struct Reset {
         conflicts_with = "all_pending"
     )]
     pull: Option<explain::PullName>,
-    /// Every pending build of a repository, by its label in the bot; oldest first, one at a time.
+    /// Every pending build of a repository, by its label in the bot, or BOT/REPO; oldest first, one at
+    /// a time.
     #[arg(long, value_name = "REPO")]
     all_pending: Option<String>,
     /// Its try build, where an auto build is pending too.

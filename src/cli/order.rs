@@ -137,6 +137,10 @@ fn taken(said: Said) -> Result<Value, u8> {
             complain(&why);
             Err(FAILED)
         }
+        Said::Unknown(why) => {
+            complain(&format!("not known whether it was taken: {why}"));
+            Err(FAILED)
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! `ci-watchdog retry`, `reset` and `release-slot`: a repair by hand, and what became of it.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -7,6 +8,7 @@ use serde_json::{Value, json};
 use super::daemon::{self, Said, WayOut, list, text, texts};
 use super::explain::PullName;
 use super::person::{confirm, name};
+use super::status::silent_bots;
 use super::{
     FAILED, OK, ReleaseSlot, Repair, Reset, Retry, block_on, complain, load, say, say_json,
 };
@@ -28,7 +30,7 @@ struct Errand {
 pub(super) fn retry(arguments: &Retry) -> u8 {
     one_or_all(&arguments.repair, |config| {
         let builds = builds(config)?;
-        let build = find(&builds, &arguments.pull, arguments.is_try)?;
+        let build = find(config, &builds, &arguments.pull, arguments.is_try)?;
         Ok(vec![of_build(build, "retry")])
     })
 }
@@ -37,19 +39,34 @@ pub(super) fn reset(arguments: &Reset) -> u8 {
     one_or_all(&arguments.repair, |config| {
         let builds = builds(config)?;
         if let Some(pull) = &arguments.pull {
-            let build = find(&builds, pull, arguments.is_try)?;
+            let build = find(config, &builds, pull, arguments.is_try)?;
             return Ok(vec![of_build(build, "reset")]);
         }
-        let repo = arguments.all_pending.as_deref().unwrap_or_default();
+        let place = arguments.all_pending.as_deref().unwrap_or_default();
+        let (bot, repo) = match place.split_once('/') {
+            Some((bot, repo)) => (Some(bot), repo),
+            None => (None, place),
+        };
         let mut pending: Vec<&Value> = builds
             .iter()
             .filter(|build| text(build, "repo") == repo)
+            .filter(|build| bot.is_none_or(|bot| text(build, "bot") == bot))
             .collect();
         pending.sort_by_key(|build| text(build, "first_seen"));
         if pending.is_empty() {
             complain(&format!(
-                "nothing is pending in a repository called {repo:?}; `ci-watchdog status` lists \
-                 what is"
+                "nothing is known to be pending in a repository called {place:?}; \
+                 `ci-watchdog status` lists what is{}",
+                unread(config)?
+            ));
+            return Err(FAILED);
+        }
+        let bots: BTreeSet<&str> = pending.iter().map(|build| text(build, "bot")).collect();
+        if bots.len() > 1 {
+            let bots: Vec<&str> = bots.into_iter().collect();
+            complain(&format!(
+                "several bots serve it: name one as BOT/{repo}, of {}",
+                bots.join(", ")
             ));
             return Err(FAILED);
         }
@@ -93,8 +110,24 @@ fn builds(config: &Config) -> Result<Vec<Value>, u8> {
     Ok(builds.as_array().cloned().unwrap_or_default())
 }
 
+/// Of which bots nothing can be said, as the end of a sentence.
+fn unread(config: &Config) -> Result<String, u8> {
+    let status = block_on(daemon::get(config, &["api", "v1", "status"]))??;
+    let silent = silent_bots(&status);
+    Ok(if silent.is_empty() {
+        String::new()
+    } else {
+        format!(". What {} waits for is not known now", silent.join(", "))
+    })
+}
+
 /// The pending build of a pull request: its auto build, or the only one that there is.
-fn find<'a>(builds: &'a [Value], pull: &PullName, is_try: bool) -> Result<&'a Value, u8> {
+fn find<'a>(
+    config: &Config,
+    builds: &'a [Value],
+    pull: &PullName,
+    is_try: bool,
+) -> Result<&'a Value, u8> {
     let of_pull: Vec<&Value> = builds.iter().filter(|build| pull.names(build)).collect();
     let wanted: Vec<&&Value> = of_pull
         .iter()
@@ -106,8 +139,9 @@ fn find<'a>(builds: &'a [Value], pull: &PullName, is_try: bool) -> Result<&'a Va
         ([], _) => {
             let kind = if is_try { "try build" } else { "build" };
             complain(&format!(
-                "no bot waits for a {kind} of {pull}; `ci-watchdog explain '{pull}'` says what is \
-                 known of it"
+                "no bot is known to wait for a {kind} of {pull}; `ci-watchdog explain '{pull}'` \
+                 says what is known of it{}",
+                unread(config)?
             ));
             Err(FAILED)
         }
@@ -158,6 +192,10 @@ fn repaired(
                 refused += 1;
                 complain(&refusal(errand, &why, way_out));
             }
+            Said::Unknown(why) => {
+                refused += 1;
+                complain(&format!("{}: {why}", errand.name));
+            }
         }
     }
     if planned.is_empty() {
@@ -173,16 +211,25 @@ fn repaired(
     confirm(&repair.hand, &format!("Send this to {bot}?"))?;
     let mut done = Vec::new();
     for (errand, _) in planned {
-        match ask(errand, false)? {
-            Said::Done(report) => {
+        match ask(errand, false) {
+            Ok(Said::Done(report)) => {
                 if !json {
                     say(&sent(errand, &report));
                 }
                 done.push((errand, report));
             }
-            Said::Refused { why, way_out } => {
+            Ok(Said::Refused { why, way_out }) => {
                 refused += 1;
                 complain(&refusal(errand, &why, way_out));
+            }
+            Ok(Said::Unknown(why)) => {
+                refused += 1;
+                complain(&unknown(errand, &why));
+            }
+            // What was sent before is told of all the same.
+            Err(_) => {
+                refused += 1;
+                complain(&unknown(errand, "no answer"));
             }
         }
     }
@@ -192,9 +239,14 @@ fn repaired(
         let end = if repair.no_wait {
             report.clone()
         } else {
-            block_on(effect(&config, &report))??
+            // Where the watchdog cannot be asked any more, nothing is known of its end.
+            block_on(effect(&config, &report))?.unwrap_or_default()
         };
-        let good = whole && (repair.no_wait || had_effect(&end));
+        let good = if repair.no_wait {
+            whole && accepted(&report)
+        } else {
+            whole && had_effect(&end)
+        };
         refused += usize::from(!good);
         if !json && !repair.no_wait {
             say(&became(errand, &end));
@@ -236,6 +288,13 @@ fn refusal(errand: &Errand, why: &str, way_out: WayOut) -> String {
     format!("{}: refused: {why}{way_out}", errand.name)
 }
 
+fn unknown(errand: &Errand, why: &str) -> String {
+    format!(
+        "{}: not known whether it was begun: {why}; `ci-watchdog history` says what was sent",
+        errand.name
+    )
+}
+
 fn sent(errand: &Errand, report: &Value) -> String {
     let sent: Vec<String> = list(report, "sent")
         .iter()
@@ -270,7 +329,7 @@ async fn answer(config: &Config, path: &[&str], body: &Value) -> Result<Said, u8
                 }
                 tokio::time::sleep(ASK_EVERY).await;
             }
-            Said::Refused { .. } | Said::Done(_) => return Ok(said),
+            Said::Refused { .. } | Said::Done(_) | Said::Unknown(_) => return Ok(said),
         }
     }
 }
@@ -293,6 +352,12 @@ async fn effect(config: &Config, report: &Value) -> Result<Value, u8> {
         }
         tokio::time::sleep(ASK_EVERY).await;
     }
+}
+
+/// Whether its last request was taken.
+fn accepted(report: &Value) -> bool {
+    let last = list(report, "sent").last();
+    last.is_some_and(|sent| text(sent, "outcome") == "accepted")
 }
 
 fn had_effect(attempt: &Value) -> bool {

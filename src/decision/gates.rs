@@ -179,7 +179,7 @@ pub(super) fn request_gate(desk: Desk<'_>, attempt: &Attempt) -> Option<Shut> {
         .or_else(|| journal_gate(desk))
 }
 
-fn answer_gate(desk: Desk<'_>, name: &BotName) -> Option<Shut> {
+pub(super) fn answer_gate(desk: Desk<'_>, name: &BotName) -> Option<Shut> {
     let bot = desk.ledger.bot(name);
     let answers = bot.is_some_and(|bot| {
         bot.health.error.is_none() && bot.fresh(desk.now, desk.policy.snapshot_life()).is_some()

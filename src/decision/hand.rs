@@ -5,7 +5,7 @@
 //! open, nothing of the kind is in doubt, the journal can be written. Where something of the build may
 //! be alive, or was not found dead often enough yet, they are warned, and say that they mean it.
 
-use super::gates::{Shut, confirmed_gate, github_gate, outdated_gate, request_gate};
+use super::gates::{Shut, answer_gate, confirmed_gate, github_gate, outdated_gate, request_gate};
 use super::judge::BuildJudgement;
 use super::plan::{Attempt, Desk, build_again, release_of_bot};
 use super::queues::QueueJudgement;
@@ -162,6 +162,10 @@ fn release(
         return Err(Refusal::Gone(format!("there is no bot called {bot}")));
     }
     understood(desk, bot, StepKind::ReleaseSlot)?;
+    // Of what was not read nothing can be said.
+    if let Some(shut) = answer_gate(desk, bot) {
+        return Err(shut.into());
+    }
     let starting: Vec<String> = builds
         .iter()
         .filter(|build| &build.id.key.bot == bot && build.may_be_starting())

@@ -65,7 +65,11 @@ impl DoingLoop {
             dry_run,
             sent: vec![SentReport {
                 step: StepKind::Retry,
-                outcome: "accepted",
+                outcome: if self.closing == Closing::Refused {
+                    "refused"
+                } else {
+                    "accepted"
+                },
                 detail: "HTTP 200".to_owned(),
             }],
             stopped: None,
@@ -268,6 +272,9 @@ async fn what_had_no_effect_fails_and_says_so() {
     let alice = ["--yes", "--no-wait", "--as", "alice"];
     let answer = place.run(&[&["retry", "widgets#7"][..], &alice].concat());
     assert_eq!(answer.code, 0, "nobody waited for it");
+    let (place, _) = doing(Closing::Refused, None).await;
+    let answer = place.run(&[&["retry", "widgets#7"][..], &alice].concat());
+    assert_eq!(answer.code, FAILED, "it was not taken: {answer:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -301,6 +308,50 @@ async fn all_that_is_pending_is_reset_oldest_first() {
     place
         .run(&["reset", "--yes"])
         .assert_failed(USAGE, &["REPO#PR"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_of_two_bots_is_reset_only_in_the_one_that_is_named() {
+    let (place, behind) = doing(Closing::Effect, None).await;
+    {
+        let mut report = Report::clone(&behind.report());
+        let mut other = report.builds[0].clone();
+        other.bot = "bors".to_owned();
+        other.id = other.id.replace("homu", "bors");
+        report.builds.push(other);
+        *behind.report.lock().unwrap() = Arc::new(report);
+    }
+    let all = |place_of: &'static str| ["reset", "--all-pending", place_of, "--yes", "--as", "a"];
+    let both = place.run(&all("widgets"));
+    both.assert_failed(FAILED, &["BOT/widgets", "bors, homu"]);
+    assert_eq!(done(&behind), []);
+    let one = place.run(&all("bors/widgets"));
+    assert_eq!(one.code, 0, "{one:?}");
+    let bots: Vec<String> = done(&behind)
+        .iter()
+        .map(|(repair, _, _)| repair.bot().to_string())
+        .collect();
+    assert_eq!(bots, ["bors"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_unread_bot_waits_for_is_not_said_to_be_nothing() {
+    let (place, behind) = doing(Closing::Effect, None).await;
+    {
+        let mut report = Report::clone(&behind.report());
+        report.builds.clear();
+        for source in &mut report.sources {
+            source.up = Some(false);
+        }
+        *behind.report.lock().unwrap() = Arc::new(report);
+    }
+    for command in [
+        ["retry", "widgets#7"].as_slice(),
+        &["reset", "--all-pending", "widgets"],
+    ] {
+        let answer = place.run(&[command, &["--yes", "--as", "alice"]].concat());
+        answer.assert_failed(FAILED, &["What homu waits for is not known now"]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
