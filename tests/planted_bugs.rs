@@ -23,9 +23,9 @@ use serde::Deserialize;
 
 /// Seeds in which a bug must be caught.
 const SEEDS: &str = "3000";
-/// Seeds in which it must pass without the kinds of fault that it names; `CI_WATCHDOG_PLANTED_SEEDS` sets
-/// another number, as the long tests do.
-const SEEDS_WITHOUT: &str = "50";
+/// Seeds, at least, in which it must pass without the kinds of fault that it names: those in which it was
+/// caught with them, too. `CI_WATCHDOG_PLANTED_SEEDS` sets another number, as the long tests do.
+const SEEDS_WITHOUT: u64 = 50;
 /// Kinds of fault, at least, each with a bug that needs it alone.
 const KINDS: usize = 20;
 /// Bugs that are built and run at a time.
@@ -154,10 +154,14 @@ fn try_bug(copy: &Copy, bug: &Bug) -> Result<String, String> {
     if bug.faults.is_empty() {
         return Ok(by);
     }
-    let seeds = env::var("CI_WATCHDOG_PLANTED_SEEDS").unwrap_or_else(|_| SEEDS_WITHOUT.to_owned());
+    let least = env::var("CI_WATCHDOG_PLANTED_SEEDS").ok();
+    let least = least.map_or(SEEDS_WITHOUT, |seeds| seeds.parse().unwrap());
+    let seeds = least.max(seed_of(&by) + 1 - bug.from).to_string();
     let passed = copy.simulate(&[
         ("CI_WATCHDOG_SEEDS", &seeds),
+        ("CI_WATCHDOG_FROM", &bug.from.to_string()),
         ("CI_WATCHDOG_FIRST", "1"),
+        ("CI_WATCHDOG_WITH", &list(&bug.with)),
         ("CI_WATCHDOG_WITHOUT", &list(&bug.faults)),
     ]);
     if !passed.status.success() {
@@ -168,6 +172,14 @@ fn try_bug(copy: &Copy, bug: &Bug) -> Result<String, String> {
         "{by}; not without {} in {seeds} seeds",
         list(&bug.faults)
     ))
+}
+
+/// The seed that caught a bug.
+fn seed_of(by: &str) -> u64 {
+    let seed = by
+        .strip_prefix("seed ")
+        .and_then(|rest| rest.split_once(','));
+    seed.unwrap().0.parse().unwrap()
 }
 
 fn next<'a>(queue: &Mutex<impl Iterator<Item = &'a (String, Bug)>>) -> Option<(&'a str, &'a Bug)> {
