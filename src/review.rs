@@ -21,12 +21,26 @@ pub const JUDGED_MIN: u64 = 5;
 pub struct Review {
     /// Where the period begins.
     pub since: Stamp,
+    /// Why there.
+    pub begins: Begins,
     /// Where it ends: now.
     pub until: Stamp,
     /// The sums.
     pub totals: Totals,
     /// One for each thing that was found, done, or missed, in the order of time.
     pub cases: Vec<Case>,
+}
+
+/// Why a period begins where it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Begins {
+    /// It was asked for.
+    AsAsked,
+    /// The journal has nothing older.
+    WithTheJournal,
+    /// The journal has more, and only so much is read.
+    WithWhatIsRead,
 }
 
 /// The sums of a period.
@@ -44,7 +58,8 @@ pub struct Totals {
     pub false_alarms: u64,
     /// See [`Class::Miss`].
     pub misses: u64,
-    /// Those among the misses whose build was not stuck: whoever reran it had reasons of their own.
+    /// Those among the misses whose build was not stuck when it was last looked at: whoever reran it
+    /// had reasons of their own, or the bot's timeout is too short for it.
     pub misses_of_live_builds: u64,
     /// See [`Class::Open`].
     pub open: u64,
@@ -80,7 +95,8 @@ pub enum Class {
     Late,
     /// Found dead, and it came to its own result without anybody's rerun: ours would have cost it.
     FalseAlarm,
-    /// People made the bot build it again, and nothing was found before.
+    /// Nothing was found before, and people made the bot build it again, or took it away while it was
+    /// dead; or the bot itself gave up, after all the time that a finding would have saved.
     Miss,
     /// Found, and still so.
     Open,
@@ -180,7 +196,11 @@ impl DeedKind {
 
 /// Reviews the period from `since` to `now`. The records may begin earlier, and should: what was found
 /// before the period may have ended in it.
-pub fn review(records: &[Stamped], since: SystemTime, now: SystemTime) -> Review {
+pub fn review(
+    records: &[Stamped],
+    (since, begins): (SystemTime, Begins),
+    now: SystemTime,
+) -> Review {
     let mut book = Book::default();
     for stamped in records {
         book.fold(stamped);
@@ -191,6 +211,7 @@ pub fn review(records: &[Stamped], since: SystemTime, now: SystemTime) -> Review
     let cases: Vec<Case> = cases.into_iter().map(|(_, case)| case).collect();
     Review {
         since: Stamp(since),
+        begins,
         until: Stamp(now),
         totals: totals(&book, &cases, since),
         cases,
@@ -348,10 +369,10 @@ impl Story {
             .find(|(_, it)| stuck(it.attempt.remedy));
         let (class, at) = match (stuck, self.findings.first()) {
             (Some((found, _)), _) => self.found_stuck(*found, now),
-            (None, slot) => match (self.deed(), slot) {
-                (Some(deed), _) if deed.what == DeedKind::Rerun => (Class::Miss, deed.at.0),
-                (Some(_) | None, Some((found, _))) => (Class::Slot, *found),
-                (Some(_) | None, None) => return None,
+            (None, slot) => match (self.missed(), slot) {
+                (Some(at), _) => (Class::Miss, at),
+                (None, Some((found, _))) => (Class::Slot, *found),
+                (None, None) => return None,
             },
         };
         let found = match class {
@@ -404,6 +425,21 @@ impl Story {
         (class, *ended)
     }
 
+    /// When it showed that something should have been found, where nothing was that it is stuck on.
+    fn missed(&self) -> Option<SystemTime> {
+        if let Some((deed, _)) = &self.by_hand {
+            return Some(deed.at.0);
+        }
+        let (ended, ending) = self.ending.as_ref()?;
+        let missed = match ending.end {
+            End::Rerun | End::TimedOut => true,
+            // People close and push for many reasons.
+            End::Closed | End::NewHead | End::Left => ending.verdict.dead(),
+            End::Green | End::Red | End::Unknown => false,
+        };
+        missed.then_some(*ended)
+    }
+
     /// What people did about it, as far as its end tells.
     fn deed(&self) -> Option<Deed> {
         if let Some((deed, _)) = &self.by_hand {
@@ -424,7 +460,7 @@ impl Story {
         })
     }
 
-    /// The verdict before people acted.
+    /// The verdict before people acted, or the bot gave up.
     fn last_verdict(&self) -> Verdict {
         let by_hand = self.by_hand.as_ref().map(|(_, verdict)| *verdict);
         let ending = self.ending.as_ref().map(|(_, ending)| ending.verdict);
@@ -511,7 +547,7 @@ fn stuck(remedy: Remedy) -> bool {
     }
 }
 
-/// Whether somebody who reran a build with this verdict had reasons of their own.
+/// Whether a build with this verdict was not stuck: somebody who reran it had reasons of their own.
 fn lives(verdict: Verdict) -> bool {
     match verdict {
         Verdict::Reported | Verdict::Alive | Verdict::Starting | Verdict::Queued => true,

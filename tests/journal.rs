@@ -33,7 +33,9 @@ use ci_watchdog::journal::{
     HistoryFilter, Journal, JournalError, JournalFailure, Memory, PRUNED_MAX, Permit, Reader,
     Stamped, WATCHED_KEPT,
 };
-use ci_watchdog::model::{Closing, IntentId, Moment, Outcome, Record, Sighting, Step, Target};
+use ci_watchdog::model::{
+    Closing, IntentId, Moment, Outcome, Record, RepoName, Sighting, Step, Target,
+};
 use proptest::prelude::*;
 use rusqlite::Connection;
 use samples::{

@@ -5,9 +5,11 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
+use super::repos::known;
 use super::table::table;
 use super::{FAILED, History, OK, complain, load, say, say_json};
 use crate::app::cause;
+use crate::config::Config;
 use crate::journal::{HistoryFilter, Reader, Stamped};
 use crate::model::{IntentId, Order, Record, RepoName, StepKind};
 use crate::report::Stamp;
@@ -27,11 +29,10 @@ pub(super) fn main(arguments: &History) -> u8 {
         limit: arguments.limit,
         ..HistoryFilter::default()
     };
-    let records = Reader::open(&config.journal.path).and_then(|reader| reader.history(&filter));
-    let records = match records {
+    let records = match read(&config, &filter) {
         Ok(records) => records,
-        Err(error) => {
-            complain(&error.to_string());
+        Err(message) => {
+            complain(&message);
             return FAILED;
         }
     };
@@ -44,6 +45,14 @@ pub(super) fn main(arguments: &History) -> u8 {
     }
     say(&listing(&records));
     OK
+}
+
+fn read(config: &Config, filter: &HistoryFilter) -> Result<Vec<Stamped>, String> {
+    let reader = Reader::open(&config.journal.path).map_err(|error| error.to_string())?;
+    if let Some(repo) = &filter.repo {
+        known(config, &reader, repo)?;
+    }
+    reader.history(filter).map_err(|error| error.to_string())
 }
 
 /// Records for programs.

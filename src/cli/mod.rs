@@ -9,6 +9,7 @@ mod order;
 mod person;
 mod repair;
 mod report;
+mod repos;
 mod run;
 mod status;
 mod table;

@@ -20,6 +20,7 @@ use crate::providers::{self, Provider};
 
 pub use journal::JournalSettings;
 pub use load::{Mistakes, NotFound, PLACES, find, load, load_with, read};
+pub(crate) use policy::listed;
 pub use server::{Server, Token};
 pub use stops::{Exclusion, Maintenance};
 

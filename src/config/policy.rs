@@ -177,7 +177,7 @@ fn repo_scope(policy: &mut Policy, repo: RepoName, keys: &mut Keys<'_>, known: O
 }
 
 /// What there is instead of an unknown name.
-pub(super) fn listed<'n>(names: impl Iterator<Item = &'n str>) -> String {
+pub(crate) fn listed<'n>(names: impl Iterator<Item = &'n str>) -> String {
     let mut names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
     if names.is_empty() {
         return "; there is none".to_owned();

@@ -1,14 +1,15 @@
 //! Reading a journal beside the watchdog that writes it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::JournalError;
 use super::error::Trouble;
 use super::file::settle;
-use super::row::{self, COLUMNS, Stamped, pull_column, wall_column};
+use super::row::{self, COLUMNS, Stamped, pull_column, wall_column, wall_of};
 use super::schema::{self, Found};
 use crate::model::RepoName;
 
@@ -99,6 +100,44 @@ impl Reader {
     /// It cannot be read, or what is read is damaged.
     pub fn history(&self, filter: &HistoryFilter) -> Result<Vec<Stamped>, JournalError> {
         self.read(filter).map_err(|trouble| trouble.at(&self.path))
+    }
+
+    /// When the first record that is kept was written; `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn begins(&self) -> Result<Option<SystemTime>, JournalError> {
+        let first = self
+            .connection
+            .query_row(
+                "SELECT wall_ms FROM record ORDER BY seq LIMIT 1",
+                [],
+                |row| row.get(0),
+            )
+            .optional();
+        first
+            .map(|wall| wall.map(wall_of))
+            .map_err(|error| JournalError::of_sqlite(&self.path, &error))
+    }
+
+    /// The repositories that it has records of, by their labels in the bots.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn repos(&self) -> Result<BTreeSet<RepoName>, JournalError> {
+        self.labels()
+            .map_err(|error| JournalError::of_sqlite(&self.path, &error))
+    }
+
+    fn labels(&self) -> rusqlite::Result<BTreeSet<RepoName>> {
+        // An index holds them; what is about no repository has an empty one.
+        self.connection
+            .prepare("SELECT DISTINCT repo FROM record WHERE repo <> ''")?
+            .query_map([], |row| row.get::<_, String>(0))?
+            .map(|label| label.map(RepoName::new))
+            .collect()
     }
 
     fn read(&self, filter: &HistoryFilter) -> Result<Vec<Stamped>, Trouble> {

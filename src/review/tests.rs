@@ -127,7 +127,7 @@ impl Tale {
     }
 
     fn review(&self) -> Review {
-        review(&self.0, wall(0), wall(NOW))
+        review(&self.0, (wall(0), Begins::AsAsked), wall(NOW))
     }
 
     /// The one case that it comes to.
@@ -232,14 +232,61 @@ fn what_people_rerun_without_a_finding_is_a_miss_with_its_verdict() {
 }
 
 #[test]
-fn what_ends_without_a_finding_and_without_a_rerun_is_no_case() {
-    for end in End::ALL.into_iter().filter(|end| *end != End::Rerun) {
-        let tale = tale().over(400, 7, Verdict::Alive, end);
-        assert!(tale.review().cases.is_empty(), "{end:?}");
-        assert_eq!(tale.review().totals.builds, 1);
+fn a_build_that_the_bot_gave_up_without_a_finding_is_a_miss_whatever_its_verdict() {
+    for (verdict, of_live) in [
+        (Verdict::NoShow, 0),
+        (Verdict::Unknown, 0),
+        (Verdict::Starved, 0),
+        (Verdict::Alive, 1),
+    ] {
+        let tale = tale().over(400, 7, verdict, End::TimedOut);
+        let case = tale.case();
+        assert_eq!((case.class, case.verdict), (Class::Miss, verdict));
+        assert_eq!((case.people, case.end), (None, Some(End::TimedOut)));
+        assert_eq!(case.ended, Some(Stamp(wall(400))));
+        assert_eq!((case.seconds, case.remedy, case.found), (None, None, None));
+        let totals = tale.review().totals;
+        assert_eq!((totals.misses, totals.misses_of_live_builds), (1, of_live));
+    }
+}
+
+#[test]
+fn what_people_take_away_without_a_finding_is_a_miss_where_it_was_dead() {
+    for (end, deed) in [
+        (End::Closed, DeedKind::Closed),
+        (End::NewHead, DeedKind::NewHead),
+        (End::Left, DeedKind::TookAway),
+    ] {
+        for verdict in Verdict::ALL {
+            let tale = tale().over(400, 7, verdict, end);
+            if !verdict.dead() {
+                assert!(tale.review().cases.is_empty(), "{end:?}, {verdict}");
+                continue;
+            }
+            let case = tale.case();
+            assert_eq!((case.class, case.verdict), (Class::Miss, verdict));
+            assert_eq!(case.people.map(|it| it.what), Some(deed));
+            assert_eq!(tale.review().totals.misses_of_live_builds, 0);
+        }
+    }
+}
+
+#[test]
+fn what_ends_otherwise_without_a_finding_is_no_case() {
+    for end in [End::Green, End::Red, End::Unknown] {
+        for verdict in [Verdict::Alive, Verdict::NoShow] {
+            let tale = tale().over(400, 7, verdict, end);
+            assert!(tale.review().cases.is_empty(), "{end:?}, {verdict}");
+            assert_eq!(tale.review().totals.builds, 1);
+        }
     }
     // A red build that is retried, and one that was rerun while nobody looked.
-    let tale = tale().seen(500, 7, 2, SightingCause::OthersRerun);
+    let tale =
+        tale()
+            .over(400, 7, Verdict::Alive, End::Red)
+            .seen(500, 7, 2, SightingCause::OthersRerun);
+    assert!(tale.review().cases.is_empty());
+    let tale = self::tale().seen(500, 7, 2, SightingCause::OthersRerun);
     assert!(tale.review().cases.is_empty());
 }
 
@@ -309,10 +356,15 @@ fn a_lost_start_is_no_alarm_about_its_build() {
         let case = release(tale()).over(400, 7, Verdict::Alive, end).case();
         assert_eq!((case.class, case.seconds), (Class::Slot, None), "{end:?}");
     }
-    let case = release(tale())
-        .over(400, 7, Verdict::Alive, End::Rerun)
-        .case();
-    assert_eq!(case.class, Class::Miss, "people reran it all the same");
+    for (verdict, end) in [
+        (Verdict::Alive, End::Rerun),
+        (Verdict::Alive, End::TimedOut),
+        (Verdict::Stalled, End::Closed),
+    ] {
+        let case = release(tale()).over(400, 7, verdict, end).case();
+        assert_eq!(case.class, Class::Miss, "it was no use: {end:?}");
+        assert_eq!(case.found, None);
+    }
 }
 
 #[test]
@@ -352,7 +404,7 @@ fn only_what_ended_in_the_period_or_still_goes_on_counts() {
         .found(100, 9)
         .over(200, 7, Verdict::NoShow, End::Rerun)
         .over(2000, 8, Verdict::NoShow, End::Rerun);
-    let review = review(&tale.0, wall(1000), wall(3000));
+    let review = review(&tale.0, (wall(1000), Begins::AsAsked), wall(3000));
     let told: Vec<_> = review.cases.iter().map(|it| (it.pull, it.class)).collect();
     assert_eq!(told, [(Some(8), Class::Hit), (Some(9), Class::Open)]);
     assert_eq!(review.totals.builds, 1, "one was seen to end in it");

@@ -120,6 +120,7 @@ fn a_report_sums_up_and_lists_what_was_found_against_what_people_did() {
         assert!(answer.out.contains(words), "{words:?}: {}", answer.out);
     }
     assert!(!answer.out.contains("widgets:4"), "{}", answer.out);
+    assert!(!answer.out.contains("nothing older"), "{}", answer.out);
     let rows = answer.out.lines().filter(|line| line.contains("homu:"));
     assert_eq!(rows.count(), 4, "{}", answer.out);
 }
@@ -168,6 +169,68 @@ fn a_report_for_programs_has_every_case_and_the_sums() {
     let report = place.run(&gears).json();
     assert_eq!(report["totals"]["open"], 1);
     assert_eq!(report["cases"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn what_the_bot_gave_up_unnoticed_is_told_with_the_time_of_its_end() {
+    let place = alone();
+    let (mut journal, _) = Journal::open(&place.path("journal.db")).unwrap();
+    journal.sight(&sighting("widgets", 1), ago(90)).unwrap();
+    let over = ending("widgets", 1, Verdict::NoShow, End::TimedOut);
+    let at = ago(30);
+    journal.end(&over, at).unwrap();
+    let answer = place.run(&["report"]);
+    for words in ["1 miss ", "or the bot gave up; 0 of these were not stuck"] {
+        assert!(answer.out.contains(words), "{words:?}: {}", answer.out);
+    }
+    let row = answer.out.lines().find(|line| line.contains("homu:"));
+    let when = ci_watchdog::report::Stamp(at).to_string();
+    let row = row.unwrap();
+    assert!(row.starts_with(&when) && row.contains("timed_out"), "{row}");
+}
+
+#[test]
+fn a_report_on_a_repository_that_nobody_knows_fails_and_says_which_there_are() {
+    let place = alone();
+    drop(fill(&place));
+    for command in ["report", "history"] {
+        let misspelt = ["--repo", "widgest"];
+        for more in [&[][..], &["--json"]] {
+            let arguments = [&[command][..], &misspelt, more].concat();
+            place
+                .run(&arguments)
+                .assert_failed(FAILED, &["\"widgest\"", "there is `gears`, `widgets`"]);
+        }
+        // Of the journal alone, since the configuration has it no more.
+        assert_eq!(place.run(&[command, "--repo", "gears"]).code, 0);
+    }
+    // Of the configuration alone.
+    let place = alone();
+    drop(Journal::open(&place.path("journal.db")).unwrap());
+    for command in ["report", "history"] {
+        assert_eq!(place.run(&[command, "--repo", "widgets"]).code, 0);
+        place
+            .run(&[command, "--repo", "gears"])
+            .assert_failed(FAILED, &["\"gears\"", "there is `widgets`"]);
+    }
+}
+
+#[test]
+fn a_report_that_goes_back_beyond_the_journal_begins_with_it_and_says_so() {
+    let place = alone();
+    drop(fill(&place));
+    let since = |arguments: &[&str]| {
+        let report = place.run(&[&["report", "--json"], arguments].concat());
+        let report = report.json();
+        let since: ci_watchdog::report::Stamp = report["since"].as_str().unwrap().parse().unwrap();
+        let days = since.0.elapsed().unwrap().as_secs() / (24 * 60 * 60);
+        (days, report["begins"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(since(&["--since", "900d"]), (30, "with_the_journal".into()));
+    assert_eq!(since(&["--since", "29d"]), (29, "as_asked".into()));
+    let answer = place.run(&["report", "--since", "900d"]);
+    let says = answer.out.contains("The journal has nothing older.");
+    assert!(says, "{}", answer.out);
 }
 
 #[test]

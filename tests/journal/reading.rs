@@ -14,6 +14,8 @@ fn a_reader_sees_what_is_written_beside_it_and_only_what_was_asked() {
     let reader = Reader::open(&path).unwrap();
     let all = HistoryFilter::default();
     assert_eq!(reader.history(&all).unwrap(), []);
+    assert_eq!(reader.begins().unwrap(), None);
+    assert_eq!(reader.repos().unwrap(), BTreeSet::new());
 
     let mut written = vec![Record::Sighting(sighting(7, 1, 1))];
     written.extend(act(2, 7));
@@ -42,6 +44,9 @@ fn a_reader_sees_what_is_written_beside_it_and_only_what_was_asked() {
     let found = reader.history(&all).unwrap();
     let numbers: Vec<_> = found.iter().map(|stamped| stamped.seq).collect();
     assert_eq!(numbers, (1..=9).collect::<Vec<_>>());
+    assert_eq!(reader.begins().unwrap(), Some(wall(0)));
+    let repos: BTreeSet<RepoName> = ["servo", "other\0repo"].map(RepoName::from).into();
+    assert_eq!(reader.repos().unwrap(), repos);
 
     let servo = HistoryFilter {
         repo: Some("servo".into()),
