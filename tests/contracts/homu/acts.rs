@@ -4,9 +4,10 @@ use ci_watchdog::model::{
     BuildKind, CiSystem, Outcome, RunEnd, RunReport, Sha, Step, StepKind, Target,
 };
 use ring::hmac;
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use super::adapter::{build, connect, queue, send};
+use super::adapter::{build, connect, look, queue, send};
 use super::server::{Asked, Reply};
 use super::world::{FORKS, World, recorded, sha};
 
@@ -253,6 +254,28 @@ async fn what_is_green_is_forgotten_by_starts_under_the_builders_own_names() {
     )
     .await;
     held(&world, &outcome, "does not tell the number");
+}
+
+/// rust-lang/homu, `server.py` and `main.py`: a `retry` is logged with the comment's address and text, and
+/// neither may be missing.
+#[tokio::test]
+async fn the_forks_retry_log_takes_our_retry_and_is_no_matter_to_a_look() {
+    let world = World::of("rust-lang").await;
+    let bot = world.bot();
+    let before = look(&*bot).await.unwrap();
+    world.pull(1, "open", &sha('1'), "The text on GitHub.");
+    let step = Step::Retry { pull: 1 };
+    accepted(&send(&*bot, auto(1), step, Some(sha('a'))).await);
+    let comment = webhook(&world, "issue_comment")["comment"].clone();
+    let database = Connection::open(world.database()).unwrap();
+    let logged = database.execute(
+        "INSERT INTO retry_log (repo, num, src, msg) VALUES ('alpha', 1, ?, ?)",
+        [comment["html_url"].as_str(), comment["body"].as_str()],
+    );
+    assert_eq!(logged.unwrap(), 1);
+    let after = look(&*bot).await.unwrap();
+    assert_eq!(after.warnings, before.warnings);
+    assert_eq!(after.repos.len(), before.repos.len());
 }
 
 #[tokio::test]
