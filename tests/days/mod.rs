@@ -6,6 +6,7 @@
 
 mod diary;
 mod eyes;
+mod greens;
 mod people;
 #[allow(dead_code, reason = "the simulator uses more of it")]
 #[path = "../simulation/random.rs"]
@@ -108,6 +109,7 @@ pub async fn live(seed: u64) -> Day {
     };
     let account = Account::read(&stack, &diary).await;
     let mut broken = referee::broken_rules(&stack, &diary, &eyes, &account, bridge_begun).await;
+    broken.extend(greens::broken_rules(&stack, &schedule, &account));
     let ends = ends.unwrap_or_else(|open| {
         broken.extend(open.into_iter().map(|pull| format!("no end of {pull}")));
         vec![]

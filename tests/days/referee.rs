@@ -31,10 +31,12 @@ const ITEMS_MAX: u32 = 1000;
 pub struct Run {
     pub revision: String,
     pub builder: String,
-    request: i64,
-    worker: Option<&'static str>,
-    started: At,
-    completed: Option<At>,
+    /// Counted per builder.
+    pub number: i64,
+    pub request: i64,
+    pub worker: Option<&'static str>,
+    pub started: At,
+    pub completed: Option<At>,
     pub results: Option<i64>,
 }
 
@@ -78,6 +80,7 @@ impl Account {
             Run {
                 revision: text(&run["properties"]["revision"][0]),
                 builder: builders[&run["builderid"].as_i64().expect("a number")].clone(),
+                number: run["number"].as_i64().expect("a number"),
                 request: run["buildrequestid"].as_i64().expect("a number"),
                 worker: WORKERS
                     .into_iter()
@@ -294,6 +297,7 @@ mod tests {
         Run {
             revision: SHA.to_owned(),
             builder: "alpha-mac".to_owned(),
+            number: 1,
             request: 1,
             worker: Some("mac"),
             started,

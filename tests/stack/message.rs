@@ -25,6 +25,10 @@ pub enum Message {
     Finished {
         builder: String,
         revision: String,
+        /// Of the run, counted per builder.
+        number: Option<i64>,
+        /// As Buildbot numbers them.
+        results: Option<i64>,
         text: Vec<String>,
     },
     /// A webhook `issue_comment`.
@@ -294,9 +298,11 @@ pub fn messages(method: &str, path: &str, headers: &HeaderMap, body: &[u8]) -> V
 fn packet(packet: &Value) -> Message {
     let build = &packet["payload"]["build"];
     let builder = text(&build["builderName"]);
-    let properties = build["properties"].as_array();
-    let revision = properties.and_then(|all| all.iter().find(|it| it[0] == "revision"));
-    let revision = revision.map(|it| text(&it[1])).unwrap_or_default();
+    let property = |name: &str| {
+        let mut properties = build["properties"].as_array().into_iter().flatten();
+        properties.find(|it| it[0] == name).map(|it| &it[1])
+    };
+    let revision = property("revision").map(text).unwrap_or_default();
     match packet["event"].as_str() {
         Some("buildStarted") => Message::Started { builder, revision },
         Some("buildFinished") => {
@@ -306,6 +312,8 @@ fn packet(packet: &Value) -> Message {
             Message::Finished {
                 builder,
                 revision,
+                number: property("buildnumber").and_then(Value::as_i64),
+                results: build["results"].as_i64(),
                 text: words.unwrap_or_default(),
             }
         }

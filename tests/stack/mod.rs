@@ -240,6 +240,11 @@ impl Stack {
         self.github.is_merged(&full_name(label), pull)
     }
 
+    /// The commit that a pull request was merged as; None where it is not merged.
+    pub fn merged_as(&self, label: &str, pull: u64) -> Option<String> {
+        self.github.pull(&full_name(label), pull)?.merged_as
+    }
+
     /// The commit that a branch points at.
     pub fn branch(&self, label: &str, branch: &str) -> Option<String> {
         self.github
@@ -505,6 +510,7 @@ fn describe(message: &Message) -> String {
             builder,
             revision,
             text,
+            ..
         } => {
             format!("finished {builder} {revision:.7} {text:?}")
         }
