@@ -1,7 +1,7 @@
 //! How generations end, and what would have been done about them.
 
 use super::*;
-use crate::model::{BuildKind, End, Ending, Target};
+use crate::model::{BuildKind, End, Ending, Target, Witnesses};
 
 fn endings(scene: &Scene) -> Vec<Ending> {
     let endings = scene.records.iter().filter_map(|record| match record {
@@ -316,6 +316,25 @@ fn a_build_that_is_still_pending_after_a_restart_has_not_ended() {
     scene.restart();
     scene.wait(60);
     assert_eq!(endings(&scene), []);
+}
+
+#[test]
+fn a_build_that_comes_back_after_its_ending_begins_anew_also_with_the_same_commit() {
+    let mut scene = running();
+    scene.repo_mut().pending.clear();
+    scene.wait(60);
+    assert_eq!(endings(&scene).len(), 1);
+    let mut back = pending();
+    back.witnesses = Witnesses::PageOnly {
+        database: String::new(),
+    };
+    scene.repo_mut().pending = vec![back];
+    scene.restart();
+    let decision = scene.wait(60);
+    let judged = &decision.builds[0];
+    assert_eq!(judged.id, build(2), "{judged:?}");
+    assert_eq!(judged.own, Some(Verdict::Unknown), "not orphaned yet");
+    assert_eq!(endings(&scene).len(), 1);
 }
 
 #[test]
