@@ -237,8 +237,8 @@ async fn results_that_came_while_homus_database_was_locked_are_replayed_once_it_
 
 #[tokio::test]
 async fn a_build_that_homu_has_left_and_its_database_has_not_is_orphaned_and_built_again() {
-    // It is not to be taken for one that never started.
-    let settings = WatchdogSettings::quick().set("timeouts.start", "\"1m\"");
+    // It has its time to start also where homu has left it, and is not to be taken for one that never did.
+    let settings = WatchdogSettings::quick().set("timeouts.start", "\"15s\"");
     let (stack, lost) = a_lost_push(&settings).await;
     stack
         .send_packet("buildStarted", "nobody", &lost, &[])
