@@ -55,7 +55,7 @@ pub(super) fn reset(arguments: &Reset) -> u8 {
         pending.sort_by_key(|build| text(build, "first_seen"));
         if pending.is_empty() {
             complain(&format!(
-                "nothing is known to be pending in a repository called {place:?}; \
+                "nothing is pending in a repository called {place:?}; \
                  `ci-watchdog status` lists what is{}",
                 unread(config)?
             ));
