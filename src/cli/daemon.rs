@@ -20,6 +20,7 @@ const DOING: Duration = Duration::from_secs(110);
 const GATEWAY_TIMEOUT: u16 = 504;
 
 /// What the watchdog says to a request that changes something.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Said {
     /// It was done.
     Done(Value),
@@ -33,7 +34,7 @@ pub(super) enum Said {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WayOut {
     /// Nothing that the command line could do.
-    None,
+    Nothing,
     /// To mean it also where something may be alive.
     MeanIt,
     /// That too, or to wait for some looks.
@@ -85,18 +86,24 @@ pub(super) async fn post(config: &Config, path: &[&str], body: &Value) -> Result
             return Err(FAILED);
         }
     };
-    let why = text(&problem, "error").to_owned();
-    if answer.status.as_u16() == GATEWAY_TIMEOUT {
-        return Ok(Said::Unknown(why));
+    Ok(not_done(answer.status.as_u16(), &problem))
+}
+
+/// What an answer comes to that is no success.
+fn not_done(status: u16, problem: &Value) -> Said {
+    let why = text(problem, "error").to_owned();
+    if status == GATEWAY_TIMEOUT {
+        return Said::Unknown(why);
     }
-    Ok(Said::Refused {
-        why,
-        way_out: match text(&problem, "gate") {
-            gate if gate == Gate::LawOfReruns.as_str() => WayOut::MeanIt,
-            gate if gate == Gate::Confirming.as_str() => WayOut::Wait,
-            _ => WayOut::None,
-        },
-    })
+    let gate = text(problem, "gate");
+    let way_out = if gate == Gate::LawOfReruns.as_str() {
+        WayOut::MeanIt
+    } else if gate == Gate::Confirming.as_str() {
+        WayOut::Wait
+    } else {
+        WayOut::Nothing
+    };
+    Said::Refused { why, way_out }
 }
 
 fn client(options: ClientOptions) -> Result<Client, u8> {
@@ -162,4 +169,29 @@ pub(super) fn texts(value: &Value, key: &str) -> Vec<String> {
         .filter_map(Value::as_str)
         .map(str::to_owned)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_was_not_done_is_told_by_its_status_and_gate() {
+        let refused = |way_out| {
+            let why = "because".to_owned();
+            Said::Refused { why, way_out }
+        };
+        for (status, gate, said) in [
+            (409, json!("law_of_reruns"), refused(WayOut::MeanIt)),
+            (503, json!("confirming"), refused(WayOut::Wait)),
+            (409, json!("journal"), refused(WayOut::Nothing)),
+            (404, Value::Null, refused(WayOut::Nothing)),
+            (504, Value::Null, Said::Unknown("because".to_owned())),
+        ] {
+            let problem = json!({ "error": "because", "gate": gate });
+            assert_eq!(not_done(status, &problem), said, "{status}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde_json::{Value, json};
 
 use super::daemon::{list, text, texts};
+use super::repos::RepoPlace;
 use super::status::{silence, silent_bots};
 use super::{Explain, FAILED, OK, block_on, complain, daemon, history, load, say, say_json};
 use crate::config::Config;
@@ -19,8 +20,7 @@ const EARLIER_MAX: usize = 200;
 /// A pull request as people name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PullName {
-    bot: Option<String>,
-    repo: String,
+    place: RepoPlace,
     pull: u64,
 }
 
@@ -36,38 +36,20 @@ impl FromStr for PullName {
         };
         let (place, number) = name.rsplit_once('#').ok_or_else(wrong)?;
         let pull = number.parse().map_err(|_| wrong())?;
-        let (bot, repo) = match place.split_once('/') {
-            Some((bot, repo)) => (Some(bot.to_owned()), repo),
-            None => (None, place),
-        };
-        if repo.is_empty() || bot.as_deref() == Some("") {
-            return Err(wrong());
-        }
-        Ok(Self {
-            bot,
-            repo: repo.to_owned(),
-            pull,
-        })
+        let place = place.parse().map_err(|_| wrong())?;
+        Ok(Self { place, pull })
     }
 }
 
 impl fmt::Display for PullName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(bot) = &self.bot {
-            write!(f, "{bot}/")?;
-        }
-        write!(f, "{}#{}", self.repo, self.pull)
+        write!(f, "{}#{}", self.place, self.pull)
     }
 }
 
 impl PullName {
     pub(super) fn names(&self, value: &Value) -> bool {
-        value["pull"].as_u64() == Some(self.pull) && self.is_of(value)
-    }
-
-    fn is_of(&self, value: &Value) -> bool {
-        let bot = self.bot.as_ref();
-        text(value, "repo") == self.repo && bot.is_none_or(|bot| text(value, "bot") == bot)
+        value["pull"].as_u64() == Some(self.pull) && self.place.has(value)
     }
 }
 
@@ -95,7 +77,7 @@ pub(super) fn main(arguments: &Explain) -> u8 {
     let (builds, attempts) = (mine(&builds), mine(&attempts));
     let queues: Vec<&Value> = list(&status, "queues")
         .iter()
-        .filter(|queue| wanted.is_of(queue))
+        .filter(|queue| wanted.place.has(queue))
         .collect();
     if queues.is_empty() && builds.is_empty() {
         complain(&unknown(wanted, &status));
@@ -124,7 +106,7 @@ pub(super) fn main(arguments: &Explain) -> u8 {
         say(&format!("The watchdog is not settled: {why}"));
     }
     for source in list(&status, "sources") {
-        let named = wanted.bot.as_deref();
+        let named = wanted.place.bot.as_deref();
         if text(source, "role") == "bot" && named.is_none_or(|bot| text(source, "source") == bot) {
             silence(source, text(&status, "at"))
                 .iter()
@@ -132,7 +114,7 @@ pub(super) fn main(arguments: &Explain) -> u8 {
         }
     }
     if builds.is_empty() {
-        let (repo, pull) = (&wanted.repo, wanted.pull);
+        let (repo, pull) = (&wanted.place.repo, wanted.pull);
         let silent = silent_bots(&status);
         say(&if silent.is_empty() {
             format!("No bot waits for a build of {repo}#{pull}.")
@@ -167,7 +149,7 @@ fn earlier(
     told: &BTreeSet<String>,
 ) -> Result<Vec<Stamped>, JournalError> {
     let filter = HistoryFilter {
-        repo: Some(RepoName::new(&wanted.repo)),
+        repo: Some(RepoName::new(&wanted.place.repo)),
         pull: Some(wanted.pull),
         limit: EARLIER_MAX,
         ..HistoryFilter::default()
@@ -183,7 +165,7 @@ fn earlier(
             Record::Intent { id, intent, .. } => {
                 let attempt = &intent.attempt;
                 let bot = attempt.target.bot().as_str();
-                let new = wanted.bot.as_ref().is_none_or(|wanted| wanted == bot)
+                let new = wanted.place.bot.as_ref().is_none_or(|wanted| wanted == bot)
                     && !told.contains(&attempt.to_string());
                 if new {
                     intents.insert(*id);
@@ -205,8 +187,8 @@ fn unknown(wanted: &PullName, status: &Value) -> String {
         return "no bot was read yet; `ci-watchdog status` says why".to_owned();
     }
     let known: Vec<String> = known.into_iter().collect();
-    let bot = wanted.bot.as_deref().unwrap_or("no bot");
-    let serves = if wanted.bot.is_some() {
+    let bot = wanted.place.bot.as_deref().unwrap_or("no bot");
+    let serves = if wanted.place.bot.is_some() {
         "does not serve"
     } else {
         "serves"
@@ -214,7 +196,7 @@ fn unknown(wanted: &PullName, status: &Value) -> String {
     format!(
         "{bot} {serves} a repository called {:?}; it is the label in the bot's configuration, one \
          of: {}",
-        wanted.repo,
+        wanted.place.repo,
         known.join(", ")
     )
 }
@@ -342,11 +324,11 @@ mod tests {
     fn a_pull_request_is_named_with_or_without_its_bot() {
         let name: PullName = "servo#7".parse().unwrap();
         assert_eq!(
-            (name.bot, name.repo.as_str(), name.pull),
+            (name.place.bot, name.place.repo.as_str(), name.pull),
             (None, "servo", 7)
         );
         let name: PullName = "homu/servo#7".parse().unwrap();
-        assert_eq!(name.bot.as_deref(), Some("homu"));
+        assert_eq!(name.place.bot.as_deref(), Some("homu"));
         for wrong in [
             "", "servo", "#7", "servo#", "servo#x", "/servo#7", "homu/#7",
         ] {

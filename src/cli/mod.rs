@@ -202,7 +202,7 @@ struct Reset {
     /// Every pending build of a repository, by its label in the bot, or BOT/REPO; oldest first, one at
     /// a time.
     #[arg(long, value_name = "REPO")]
-    all_pending: Option<String>,
+    all_pending: Option<repos::RepoPlace>,
     /// Its try build, where an auto build is pending too.
     #[arg(long = "try", conflicts_with = "all_pending")]
     is_try: bool,

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::daemon::{self, Said, WayOut, list, text, texts};
 use super::explain::PullName;
 use super::person::{confirm, name};
+use super::repos::RepoPlace;
 use super::status::silent_bots;
 use super::{
     FAILED, OK, ReleaseSlot, Repair, Reset, Retry, block_on, complain, load, say, say_json,
@@ -38,38 +39,12 @@ pub(super) fn retry(arguments: &Retry) -> u8 {
 pub(super) fn reset(arguments: &Reset) -> u8 {
     one_or_all(&arguments.repair, |config| {
         let builds = builds(config)?;
-        if let Some(pull) = &arguments.pull {
-            let build = find(config, &builds, pull, arguments.is_try)?;
-            return Ok(vec![of_build(build, "reset")]);
-        }
-        let place = arguments.all_pending.as_deref().unwrap_or_default();
-        let (bot, repo) = match place.split_once('/') {
-            Some((bot, repo)) => (Some(bot), repo),
-            None => (None, place),
+        let pending = match (&arguments.pull, &arguments.all_pending) {
+            (Some(pull), _) => vec![find(config, &builds, pull, arguments.is_try)?],
+            (None, Some(place)) => all_of(config, &builds, place)?,
+            // The command line asks for the one or the other.
+            (None, None) => Vec::new(),
         };
-        let mut pending: Vec<&Value> = builds
-            .iter()
-            .filter(|build| text(build, "repo") == repo)
-            .filter(|build| bot.is_none_or(|bot| text(build, "bot") == bot))
-            .collect();
-        pending.sort_by_key(|build| text(build, "first_seen"));
-        if pending.is_empty() {
-            complain(&format!(
-                "nothing is pending in a repository called {place:?}; \
-                 `ci-watchdog status` lists what is{}",
-                unread(config)?
-            ));
-            return Err(FAILED);
-        }
-        let bots: BTreeSet<&str> = pending.iter().map(|build| text(build, "bot")).collect();
-        if bots.len() > 1 {
-            let bots: Vec<&str> = bots.into_iter().collect();
-            complain(&format!(
-                "several bots serve it: name one as BOT/{repo}, of {}",
-                bots.join(", ")
-            ));
-            return Err(FAILED);
-        }
         let errands = pending.into_iter().map(|build| of_build(build, "reset"));
         Ok(errands.collect())
     })
@@ -110,6 +85,38 @@ fn builds(config: &Config) -> Result<Vec<Value>, u8> {
     Ok(builds.as_array().cloned().unwrap_or_default())
 }
 
+/// All pending builds of a repository, oldest first.
+fn all_of<'a>(
+    config: &Config,
+    builds: &'a [Value],
+    place: &RepoPlace,
+) -> Result<Vec<&'a Value>, u8> {
+    let mut pending: Vec<&Value> = builds.iter().filter(|build| place.has(build)).collect();
+    pending.sort_by_key(|build| text(build, "first_seen"));
+    if pending.is_empty() {
+        complain(&format!(
+            "nothing is pending in a repository called {:?}; `ci-watchdog status` lists what is{}",
+            place.to_string(),
+            unread(config)?
+        ));
+        return Err(FAILED);
+    }
+    let bots: BTreeSet<&str> = pending.iter().map(|build| text(build, "bot")).collect();
+    if bots.len() > 1 {
+        return Err(ambiguous(&place.repo, bots));
+    }
+    Ok(pending)
+}
+
+fn ambiguous<'a>(name: &str, bots: impl IntoIterator<Item = &'a str>) -> u8 {
+    let bots: Vec<&str> = bots.into_iter().collect();
+    complain(&format!(
+        "several bots wait for it: name one as BOT/{name}, of {}",
+        bots.join(", ")
+    ));
+    FAILED
+}
+
 /// Of which bots nothing can be said, as the end of a sentence.
 fn unread(config: &Config) -> Result<String, u8> {
     let status = block_on(daemon::get(config, &["api", "v1", "status"]))??;
@@ -146,12 +153,8 @@ fn find<'a>(
             Err(FAILED)
         }
         (_, _) => {
-            let bots: Vec<&str> = wanted.iter().map(|build| text(build, "bot")).collect();
-            complain(&format!(
-                "several bots wait for it: name one as BOT/{pull}, of {}",
-                bots.join(", ")
-            ));
-            Err(FAILED)
+            let bots = wanted.iter().map(|build| text(build, "bot"));
+            Err(ambiguous(&pull.to_string(), bots))
         }
     }
 }
@@ -282,7 +285,7 @@ fn plan(errand: &Errand, report: &Value) -> String {
 
 fn refusal(errand: &Errand, why: &str, way_out: WayOut) -> String {
     let way_out = match way_out {
-        WayOut::None => "",
+        WayOut::Nothing => "",
         WayOut::MeanIt | WayOut::Wait => "; if you mean it all the same, say --even-if-alive",
     };
     format!("{}: refused: {why}{way_out}", errand.name)
