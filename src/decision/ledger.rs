@@ -586,7 +586,7 @@ impl Ledger {
         let sha = pending.merge_sha.known().cloned();
         // What was written down as over has left. Where it is pending again, also with the same
         // commit, it began anew.
-        let over = self.ended.contains(&key);
+        let ended = self.ended.contains(&key);
         let opened = match self.builds.get(&key) {
             Some(tracked) if tracked.failed_unseen(pending) => {
                 let over = tracked.clone();
@@ -606,7 +606,7 @@ impl Ledger {
                 (Some(_) | None, None) | (Some(_), Some(_)) => None,
             },
             None => match self.restored.remove(&key) {
-                Some(restored) if !over && (restored.merge_sha == sha || sha.is_none()) => {
+                Some(restored) if !ended && (restored.merge_sha == sha || sha.is_none()) => {
                     self.track(&key, pending, &restored);
                     if let Some(tracked) = self.builds.get_mut(&key)
                         && rebuilt_unseen(pending)
@@ -615,7 +615,7 @@ impl Ledger {
                     }
                     None
                 }
-                Some(restored) if !over && restored.merge_sha.is_none() => {
+                Some(restored) if !ended && restored.merge_sha.is_none() => {
                     self.track(&key, pending, &restored);
                     let tracked = self.builds.get_mut(&key)?;
                     Some(tracked.name_commit(now, pending))

@@ -203,6 +203,25 @@ fn what_is_over_or_unknown_is_gone() {
 }
 
 #[test]
+fn of_a_bot_that_was_not_read_nothing_is_said_but_that() {
+    let mut scene = Scene::new();
+    let (now, homu) = (scene.now(), homu());
+    // A look that failed knows its name, and no commit.
+    scene.core.record_bot(now, &homu, Err(failed()));
+    let refusal = scene.core.by_hand(now, &wish(Repair::ReleaseSlot(homu)));
+    assert!(
+        matches!(
+            refusal,
+            Err(Refusal::Shut {
+                gate: Gate::BotSilent,
+                ..
+            })
+        ),
+        "{refusal:?}"
+    );
+}
+
+#[test]
 fn a_slot_is_released_of_every_commit_but_those_that_are_about_to_start() {
     let mut scene = Scene::new();
     scene.wait(10);
